@@ -1,0 +1,1 @@
+"""One module per command: options, then a question to the daemon, then what to show."""

@@ -1,0 +1,123 @@
+"""Effects on the real world: the keeper, the log files, the event bus, the snapshot."""
+
+import os
+
+from pmx.core.lifecycle import Changed, Phase, Whom
+from pmx.core.spec import AppSpec
+from pmx.daemon import records
+from pmx.daemon.bus import Bus
+from pmx.daemon.clock import wall
+from pmx.daemon.fleet import Instance
+from pmx.daemon.keeperlink import KeeperLink
+from pmx.daemon.logs import Logs, pipe_name
+from pmx.daemon.signals import stop_signal
+from pmx.daemon.snapshot import Snapshot
+from pmx.keeper import protocol as p
+from pmx.paths import Home
+from pmx.wire import topics
+
+NOWHERE = ("/dev/null", "NULL")
+"""Log files that mean: no log."""
+
+STREAMS = ("out", "error")
+
+
+class Hands:
+    """The Effects of a running daemon."""
+
+    def __init__(self, home: Home, link: KeeperLink, logs: Logs, bus: Bus, snapshot: Snapshot) -> None:
+        self._home = home
+        self._link = link
+        self._logs = logs
+        self._bus = bus
+        self._snapshot = snapshot
+        self._asked: set[str] = set()
+
+    def spawn(self, instance: Instance, run: int) -> None:
+        spec = instance.app.spec
+        out, error = (self.pipe(instance, stream) for stream in STREAMS)
+        marker = f"PMX_RUN={instance.id}.{run}@{self._home.root}"
+        identity = spec.command.identity
+        order = p.Spawn(
+            key=instance.key,
+            run=run,
+            argv=list(spec.command.argv),
+            env={**environment(instance, self._home), "PMX_RUN": marker.partition("=")[2]},
+            cwd=spec.command.cwd,
+            stdout=out,
+            stderr=error,
+            umask=spec.command.umask,
+            uid=-1 if identity.uid is None else identity.uid,
+            gid=-1 if identity.gid is None else identity.gid,
+            groups=None if identity.groups is None else list(identity.groups),
+            limits=list(spec.command.limits),
+            marker=marker,
+            tree=spec.stop.treekill,
+        )
+        self._link.send(order)
+
+    def terminate(self, instance: Instance, run: int, whom: Whom) -> None:
+        number = stop_signal(instance.app.spec.stop.signal, instance.machine.pid)
+        self._link.send(p.Signal(instance.key, run, number, whom.value))
+
+    def kill(self, instance: Instance, run: int) -> None:
+        self._link.send(p.Signal(instance.key, run, 9, Whom.ALL.value))
+
+    def changed(self, instance: Instance, change: Changed) -> None:
+        at = wall()
+        if change.new is Phase.ONLINE:
+            instance.started_at = at
+            instance.born = born(instance.machine.pid or 0)
+        instance.history.append(
+            {"at": at, "from": change.old.value, "to": change.new.value, "cause": change.cause, "run": change.run}
+        )
+        self._bus.publish(topics.process(instance.id), "process", records.change(instance, change, at))
+        self._snapshot.changed()
+
+    def connect(self, name: str, fd: int, instance: Instance | None, stream: str) -> None:
+        """The keeper sent the log pipe called `name`: read it, or have it dropped when nobody wants it any more."""
+        self._asked.discard(name)
+        if instance is None or self._logs.has(name):
+            os.close(fd)
+            return
+        self._logs.attach(name, fd, records.log_path(instance, stream, self._home))
+
+    def disconnect(self, instance: Instance) -> None:
+        """The instance is removed: write what is in its pipes, and give them up."""
+        for stream in STREAMS:
+            name = pipe_name(instance.id, stream)
+            self._logs.detach(name)
+            self._asked.discard(name)
+            self._link.send(p.Drop(name))
+
+    def pipe(self, instance: Instance, stream: str) -> str:
+        """The keeper's name of a log pipe, asked for if it is not connected yet; empty for no log."""
+        if records.log_path(instance, stream, self._home) in NOWHERE:
+            return ""
+        name = pipe_name(instance.id, stream)
+        if not self._logs.has(name) and name not in self._asked:
+            self._asked.add(name)
+            self._link.send(p.Open(name))
+        return name
+
+
+def environment(instance: Instance, home: Home) -> dict[str, str]:
+    """The environment of one instance: its application's, and what tells it which instance it is."""
+    spec: AppSpec = instance.app.spec
+    return {
+        **spec.command.env,
+        "PMX_HOME": home.root,
+        "PMX_ID": str(instance.id),
+        "PMX_NAME": spec.name,
+        "PMX_INSTANCE": str(instance.number),
+        spec.instance_var: str(instance.number),
+    }
+
+
+def born(pid: int) -> int:
+    """When `pid` was started, in clock ticks since boot (proc(5): field 22 of stat); 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0

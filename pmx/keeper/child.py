@@ -1,0 +1,88 @@
+"""What runs between fork and exec. Nothing here returns: it ends in the program, or in `os._exit`.
+
+The keeper is single-threaded, so Python code may run after the fork; it must still be short, because an exception
+that escaped would go on as a second keeper. Whatever fails is written to the error pipe, whose other end sees end
+of file when exec succeeds (it is close-on-exec).
+"""
+
+import fcntl
+import os
+import resource
+import signal
+
+from pmx.keeper.protocol import Spawn
+
+_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Python ignores these two, and an ignored signal stays ignored across exec (signal(7)).
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def become(order: Spawn, stdout: int, stderr: int, error_pipe: int, nofile: tuple[int, int]) -> None:
+    """Become the program of `order`. `stdout` and `stderr` are log pipes of the store, -1 for /dev/null."""
+    step = "start"
+    try:
+        step = "session"
+        os.setsid()
+        _reset_signals()
+        step = "limits"
+        _set_limits(order, nofile)
+        step = "output"
+        _connect(order, stdout, stderr)
+        step = "identity"
+        _take_identity(order)
+        step = "cwd"
+        os.chdir(order.cwd)
+        step = "exec"
+        os.execvpe(order.argv[0], order.argv, order.env)
+    except OSError as error:
+        _report(error_pipe, step, error.errno or 0, error.strerror or "")
+    except BaseException as error:  # noqa: BLE001  # nothing may escape into a second keeper
+        _report(error_pipe, step, 0, f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(127)
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in _HANDLED + _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _set_limits(order: Spawn, nofile: tuple[int, int]) -> None:
+    # The keeper raised its own limit; select(2) in an old program breaks with descriptors above 1023.
+    resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
+    for name, soft, hard in order.limits or ():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard))
+
+
+def _connect(order: Spawn, stdout: int, stderr: int) -> None:
+    """Descriptors 0, 1 and 2. Everything else is close-on-exec (PEP 446)."""
+    null = os.open("/dev/null", os.O_RDWR)
+    # A description of its own for each run: see fdstore. Opened while we still may, before the identity changes.
+    targets = [null, *(null if fd < 0 else os.open(f"/proc/self/fd/{fd}", os.O_RDWR) for fd in (stdout, stderr))]
+    if order.uid >= 0:
+        for fd in {stdout, stderr} - {-1}:
+            os.fchown(fd, order.uid, order.gid)  # so that the program itself may open /dev/stdout
+    # Above 2 first, or a target could be overwritten before it is used (when the keeper's own 0-2 were closed).
+    targets = [fd if fd > 2 else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in targets]
+    for number, fd in enumerate(targets):
+        os.dup2(fd, number, inheritable=True)
+
+
+def _take_identity(order: Spawn) -> None:
+    if order.umask >= 0:
+        os.umask(order.umask)
+    if order.groups is not None:
+        os.setgroups(order.groups)
+    if order.gid >= 0:
+        os.setgid(order.gid)
+    if order.uid >= 0:
+        os.setuid(order.uid)
+
+
+def _report(pipe: int, step: str, number: int, text: str) -> None:
+    try:
+        os.write(pipe, f"{step}\0{number}\0{text}".encode("utf-8", "replace"))
+    except OSError:
+        pass  # the keeper is gone; nobody is left to tell

@@ -1,0 +1,29 @@
+"""Descriptors and what to do when they become readable: the loop's only wait."""
+
+import select
+from collections.abc import Callable
+
+
+class Poller:
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callable[[], None]] = {}
+
+    def add(self, fd: int, reader: Callable[[], None]) -> None:
+        self._readers[fd] = reader
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def remove(self, fd: int) -> None:
+        del self._readers[fd]
+        self._epoll.unregister(fd)
+
+    def want_writable(self, fd: int, wanted: bool) -> None:
+        """Also call the reader of `fd` when it becomes writable, or no longer."""
+        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait for something to do, at most `timeout` seconds, and do it."""
+        for fd, _ in self._epoll.poll(timeout):
+            reader = self._readers.get(fd)  # an earlier one of this round may have removed it
+            if reader is not None:
+                reader()

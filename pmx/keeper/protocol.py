@@ -1,0 +1,218 @@
+"""What daemon and keeper say to each other, over one stream socket pair.
+
+A frame is ``!IB`` (length of the body, number of descriptors that belong to it), then the body: a JSON object whose
+``kind`` names the message. Descriptors travel by SCM_RIGHTS with the first byte of their frame, so they are there
+before it is complete (unix(7): the kernel never merges data across a message with descriptors).
+
+Versions, newest last; they only grow, and a reader ignores keys and kinds that it does not know:
+
+    1   hello spawned failed exited gone descriptor stopping | spawn signal acknowledge open drop ready quit
+"""
+
+import json
+import struct
+from typing import NamedTuple
+
+VERSION = 1
+
+_HEAD = struct.Struct("!IB")
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes. An environment is at most a few MB (execve(2): ARG_MAX is a quarter of the stack limit)."""
+MAX_FDS = 253
+"""SCM_MAX_FD of the kernel."""
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is no frame."""
+
+
+# ── daemon to keeper ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Spawn(NamedTuple):
+    """Start a program. `stdout` and `stderr` name log pipes, or are empty for /dev/null; -1 leaves the keeper's own.
+
+    `marker` is an entry of `env` (``NAME=value``) by which descendants are known even when they left the group and
+    their parent died. `tree` false means that only the main process counts, and descendants are left alone.
+    """
+
+    key: str
+    run: int
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    stdout: str
+    stderr: str
+    umask: int = -1
+    uid: int = -1
+    gid: int = -1
+    groups: list[int] | None = None
+    limits: list[tuple[str, int, int]] | None = None
+    marker: str = ""
+    tree: bool = True
+
+
+class Signal(NamedTuple):
+    """Send a signal, by number. `whom` is group, strays or all (core.lifecycle.Whom)."""
+
+    key: str
+    run: int
+    signal: int
+    whom: str
+
+
+class Acknowledge(NamedTuple):
+    """The end of a run is on record with the daemon: the keeper may forget it."""
+
+    key: str
+    run: int
+
+
+class Open(NamedTuple):
+    """Make the named log pipe if it is not there, and send a descriptor of it back."""
+
+    name: str
+
+
+class Drop(NamedTuple):
+    """Close a named descriptor."""
+
+    name: str
+
+
+class Ready(NamedTuple):
+    """The daemon serves its sockets."""
+
+
+class Quit(NamedTuple):
+    """The daemon is about to end for good; the keeper ends what is left, and then itself."""
+
+
+# ── keeper to daemon ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Hello(NamedTuple):
+    """The first message of a connection: what the keeper holds.
+
+    `runs` are living, [key, run, pid], with pid 0 while exec is undecided. `ends` are [key, run] of the ends that no
+    daemon has acknowledged; an Exited for each follows.
+    """
+
+    version: int
+    pid: int
+    runs: list[tuple[str, int, int]]
+    ends: list[tuple[str, int]]
+    descriptors: list[str]
+
+
+class Spawned(NamedTuple):
+    key: str
+    run: int
+    pid: int
+
+
+class Failed(NamedTuple):
+    """The program was never executed. `error` is a sentence with the errno name."""
+
+    key: str
+    run: int
+    errno: int
+    error: str
+
+
+class Exited(NamedTuple):
+    """`code` is -1 and `signal` a number when a signal ended it. `leftover`: others of its tree live on; Gone follows.
+
+    It is sent anew to a new daemon until it is acknowledged. When the tree has gone meanwhile, leftover is false.
+    """
+
+    key: str
+    run: int
+    pid: int
+    code: int
+    signal: int
+    leftover: bool
+
+
+class Gone(NamedTuple):
+    """What was left over of a run has ended."""
+
+    key: str
+    run: int
+
+
+class Descriptor(NamedTuple):
+    """One descriptor travels with this frame."""
+
+    name: str
+
+
+class Stopping(NamedTuple):
+    """The keeper was told to end (SIGTERM): stop everything, then say Quit."""
+
+    reason: str
+
+
+Message = (
+    Spawn | Signal | Acknowledge | Open | Drop | Ready | Quit
+    | Hello | Spawned | Failed | Exited | Gone | Descriptor | Stopping
+)  # fmt: skip
+_CLASSES: tuple[type[Message], ...] = Message.__args__
+_KINDS = {cls.__name__.lower(): cls for cls in _CLASSES}
+
+
+def encode(message: Message, fds: int = 0) -> bytes:
+    """The frame of `message`, which `fds` descriptors go with."""
+    data = {"kind": type(message).__name__.lower(), **message._asdict()}
+    body = json.dumps(data, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    if len(body) > MAX_BODY:
+        raise ProtocolError(f"a message of {len(body)} bytes is too long")
+    return _HEAD.pack(len(body), fds) + body
+
+
+class Decoder:
+    """Bytes and descriptors in, messages out. Never blocks; keeps what is incomplete."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._fds: list[int] = []
+
+    def feed(self, data: bytes, fds: list[int]) -> list[tuple[Message, list[int]]]:
+        """The messages that are now complete, each with its descriptors (now the caller's). Raises ProtocolError."""
+        self._buffer += data
+        self._fds += fds
+        messages = []
+        while (found := self._next()) is not None:
+            if found[0] is not None:
+                messages.append((found[0], found[1]))
+        return messages
+
+    def pending_fds(self) -> list[int]:
+        """Descriptors whose frame never came; for the caller to close at the end of the connection."""
+        fds, self._fds = self._fds, []
+        return fds
+
+    def _next(self) -> tuple[Message | None, list[int]] | None:
+        if len(self._buffer) < _HEAD.size:
+            return None
+        length, count = _HEAD.unpack_from(self._buffer)
+        if length > MAX_BODY or count > len(self._fds):
+            raise ProtocolError(f"a frame claims {length} bytes and {count} descriptors")
+        if len(self._buffer) < _HEAD.size + length:
+            return None
+        body = bytes(self._buffer[_HEAD.size : _HEAD.size + length])
+        del self._buffer[: _HEAD.size + length]
+        fds, self._fds = self._fds[:count], self._fds[count:]
+        return _decode(body), fds
+
+
+def _decode(body: bytes) -> Message | None:
+    """The message in `body`, or None for a kind that a newer side has and we do not."""
+    try:
+        data = json.loads(body.decode("utf-8", "surrogatepass"))
+        cls = _KINDS.get(data.pop("kind"))
+        if cls is None:
+            return None
+        return cls(**{key: value for key, value in data.items() if key in cls._fields})
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ProtocolError(f"a frame holds no message: {error}") from None

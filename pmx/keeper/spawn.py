@@ -1,0 +1,71 @@
+"""The parent's half of starting a program: fork, and what a failure means in words."""
+
+import errno
+import os
+
+from pmx.keeper import child
+from pmx.keeper.fdstore import FdStore
+from pmx.keeper.protocol import Spawn
+
+
+def fork(order: Spawn, store: FdStore, nofile: tuple[int, int]) -> tuple[int, int]:
+    """Fork the program of `order`. Returns its pid and the error pipe; end of file on that means exec succeeded.
+
+    Raises OSError when there is no process or descriptor to be had.
+    """
+    stdout, stderr = (store.get(name) if name else -1 for name in (order.stdout, order.stderr))
+    read_end, write_end = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(read_end)
+        os.close(write_end)
+        raise
+    if pid == 0:
+        child.become(order, stdout, stderr, write_end, nofile)
+    os.close(write_end)
+    return pid, read_end
+
+
+def explain(order: Spawn, report: bytes) -> tuple[int, str]:
+    """The errno and the sentence for what the child wrote to its error pipe."""
+    step, _, rest = report.decode("utf-8", "replace").partition("\0")
+    number_text, _, text = rest.partition("\0")
+    number = int(number_text) if number_text.isdigit() else 0
+    name = f" ({errno.errorcode[number]})" if number in errno.errorcode else ""
+    program = order.argv[0]
+    what = {
+        "cwd": f"cannot enter the working directory {order.cwd} of {program}",
+        "identity": f"cannot run {program} as uid {order.uid}, gid {order.gid}",
+        "limits": f"cannot set the resource limits of {program}",
+        "output": f"cannot connect the output of {program}",
+        "session": f"cannot start a session for {program}",
+    }.get(step, f"cannot run {program}")
+    return number, f"{what}: {_why(order, step, number, text)}{name}"
+
+
+def _why(order: Spawn, step: str, number: int, text: str) -> str:
+    if step != "exec":
+        return text or "unknown error"
+    if number == errno.ENOENT:
+        # execve(2) says ENOENT for a missing script and for a script whose interpreter is missing.
+        interpreter = _shebang(order.argv[0])
+        return f"its interpreter {interpreter} does not exist" if interpreter else "no such file"
+    if number == errno.ENOEXEC:
+        return "it is neither a binary for this machine nor a script with a #! line"
+    if number == errno.EACCES:
+        return "no permission to execute it"
+    return text or "unknown error"
+
+
+def _shebang(path: str) -> str:
+    """The interpreter that the #! line of `path` names; empty when there is none."""
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(256)
+    except OSError:
+        return ""
+    words = line[2:].split() if line.startswith(b"#!") else []
+    name = words[0].decode("utf-8", "replace") if words else ""
+    # A script with Windows line ends asks for an interpreter whose name ends in a carriage return.
+    return f"{name}\\r" if name and len(words) == 1 and line.endswith(b"\r\n") else name

@@ -1,0 +1,1 @@
+"""What client and daemon say to each other. Standard library only: every `pmx ls` imports it."""
