@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import zmq
-
+from pmx.client.session import pause
+from pmx.client.zmtp import Socket
 from pmx.paths import Home
 from pmx.wire import topics
 
-LOOK_EVERY_MS = 1000
+LOOK_EVERY = 1.0
 _CHUNK = 256 * 1024
 LONGEST_LINE = 1024 * 1024
 """Bytes of a line without an end that are held back; beyond it the line is shown in pieces."""
@@ -117,22 +117,43 @@ class Bell:
     """Rings when something happened on the bus: a log grew, or a process changed."""
 
     def __init__(self, home: Home) -> None:
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        for topic in (topics.LOG, topics.PROCESS):
-            self._socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
-        self._socket.connect(f"ipc://{home.events}")
+        self._path = home.events
+        self._socket: Socket | None = None
 
     def wait(self) -> bool:
-        """Wait for the next events, at most a second. Returns whether a process changed among them."""
-        changed = False
-        if self._socket.poll(LOOK_EVERY_MS):
-            while self._socket.poll(0):
-                topic, *_ = self._socket.recv_multipart()
-                changed = changed or topic.startswith(topics.PROCESS.encode())
-        return changed
+        """Wait for the next events, at most a second. Returns whether a process may have changed meanwhile."""
+        if self._socket is None and not self._connect():
+            pause(LOOK_EVERY)
+            return False
+        try:
+            return self._listen()
+        except ConnectionError:
+            self.close()  # the daemon is being restarted; its successor may know other programs
+            return True
 
     def close(self) -> None:
-        self._socket.close()
-        self._context.term()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self) -> bool:
+        try:
+            self._socket = Socket(self._path, "SUB", LOOK_EVERY)
+            for topic in (topics.LOG, topics.PROCESS):
+                self._socket.send(b"\x01" + topic.encode())  # ZMTP 3.0: a subscription is a message
+        except OSError:
+            self.close()
+            return False
+        return True
+
+    def _listen(self) -> bool:
+        assert self._socket is not None
+        changed = False
+        try:
+            timeout = LOOK_EVERY
+            while True:
+                topic, *_ = self._socket.receive(timeout)
+                changed = changed or topic.startswith(topics.PROCESS.encode())
+                timeout = 0.001  # take what has come meanwhile, then look at the files
+        except TimeoutError:
+            return changed

@@ -55,8 +55,7 @@ def ensure(home: Home) -> None:
 
 def _start_keeper(home: Home, ready_fd: int) -> None:
     keeper = [sys.executable, "-I", "-S", f"{_PACKAGE}/keeper/__main__.py"]
-    daemon = [sys.executable, "-P", f"{_PACKAGE}/daemon/__main__.py", "--home", home.root]
-    argv = [*keeper, "--home", home.root, "--ready-fd", str(ready_fd), "--", *daemon]
+    argv = [*keeper, "--home", home.root, "--ready-fd", str(ready_fd)]
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
     try:
         # Fork and leave: the keeper must be nobody's child that waits for children.

@@ -1,40 +1,33 @@
 """One request, one answer, over the control socket.
 
-The socket reconnects by itself, so a daemon that is just being restarted is waited for. A request that a daemon took
-and did not live to answer would be waited for in vain: therefore a ping goes with it and now and then after it, and
-an answer from another daemon process means that the first one took the request with it.
+A daemon that is just being restarted is waited for. One that dies while it works on a request takes the request with
+it; the connection ends at that moment, and the person is told so. A ping goes along now and then, so that a daemon
+which is busy can be told from one that hangs.
 """
 
-import itertools
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-import zmq
-
 from pmx import errors
+from pmx.client.zmtp import Socket
 from pmx.paths import Home
 from pmx.wire.codec import decode_answer, encode_request
 from pmx.wire.messages import Failure, Progress, Reply, Request
 
-PING_EVERY = 2.0
+CONNECT_WITHIN = 20.0
+PING_EVERY = 5.0
 SILENCE = 20.0
 """Seconds without any answer, not even to a ping, after which the daemon counts as hung."""
 
 
 class Session:
-    """A connection to the daemon of `home`, which must be there (`launch.ensure`). Use as a context manager."""
+    """A connection to the daemon of `home`. `alive` says whether there is a keeper to start it again."""
 
     def __init__(self, home: Home, alive: Callable[[], bool]) -> None:
-        self._alive = alive
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        self._socket.connect(f"ipc://{home.control}")
-        self._numbers = itertools.count(1)
-        self._daemon: int | None = None
+        self._socket = _connect(home, alive)
+        self._asked = 0
 
     def __enter__(self) -> "Session":
         return self
@@ -43,60 +36,65 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
-        self._context.term()
 
     def ask(self, verb: str, args: dict[str, Any] | None = None, progress: Callable[[str], None] | None = None) -> Any:
-        """The result of `verb`. Raises the PmxError that the daemon answers with, or DaemonProblem."""
-        number = self._send(verb, args or {})
-        self._send("ping", {}, prefix="ping")
-        heard = asked = time.monotonic()
-        while True:
-            if self._socket.poll(int(PING_EVERY * 1000)):
-                heard = time.monotonic()
-                done, result = self._take(number, progress)
-                if done:
-                    return result
-            self._check(heard)
-            if time.monotonic() - asked >= PING_EVERY:
-                self._send("ping", {}, prefix="ping")
-                asked = time.monotonic()
+        """The result of `verb`. Raises the PmxError that the daemon answers with, DaemonProblem or TookTooLong."""
+        try:
+            number = self._send(verb, args or {})
+            silent = 0.0
+            while silent < SILENCE:
+                try:
+                    frames = self._socket.receive(PING_EVERY)
+                except TimeoutError:
+                    silent += PING_EVERY
+                    self._send("ping", {})
+                    continue
+                silent = 0.0
+                answer = decode_answer(frames[-1])
+                if answer.id == number or (answer.id == "" and isinstance(answer, Failure)):
+                    match answer:
+                        case Reply():
+                            return answer.result
+                        case Failure():
+                            raise errors.from_wire(answer.error)
+                        case Progress() if progress is not None:
+                            progress(answer.text)
+        except ConnectionError:
+            raise errors.DaemonProblem(
+                f"cannot tell what became of {verb}: the daemon died while it worked on it",
+                "look with pmx ls, and ask again if need be; daemon.log in its home may say why",
+            ) from None
+        raise errors.TookTooLong(
+            f"the daemon has not answered for {SILENCE:.0f} s", "daemon.log and keeper.log in its home may say why"
+        )
 
-    def _send(self, verb: str, args: dict[str, Any], prefix: str = "") -> str:
-        number = f"{prefix}{next(self._numbers)}"
+    def _send(self, verb: str, args: dict[str, Any]) -> str:
+        self._asked += 1
+        number = str(self._asked)
         self._socket.send(encode_request(Request(number, verb, args)))
         return number
 
-    def _take(self, number: str, progress: Callable[[str], None] | None) -> tuple[bool, Any]:
-        """One answer. (True, result) when it is the one we wait for."""
-        answer = decode_answer(self._socket.recv())
-        if answer.id.startswith("ping"):
-            self._identify(answer)
-            return False, None
-        if answer.id not in (number, ""):
-            return False, None  # of an earlier request, given up
-        match answer:
-            case Reply():
-                return True, answer.result
-            case Failure():
-                raise errors.from_wire(answer.error)
-            case Progress():
-                if progress is not None:
-                    progress(answer.text)
-                return False, None
 
-    def _identify(self, answer: Reply | Failure | Progress) -> None:
-        pid = answer.result.get("pid") if isinstance(answer, Reply) else None
-        if self._daemon not in (None, pid):
-            raise errors.DaemonProblem(
-                "cannot tell what became of the request: the daemon was restarted while it worked on it",
-                "look with pmx ls, and ask again if need be",
-            )
-        self._daemon = pid
+def _connect(home: Home, alive: Callable[[], bool]) -> Socket:
+    """Connect, and wait for a daemon that is being started or restarted."""
+    patience = time.monotonic() + CONNECT_WITHIN
+    while True:
+        try:
+            return Socket(home.control, "DEALER", CONNECT_WITHIN)
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise errors.Refused(f"cannot talk to the daemon at {home.control}: {error.strerror}") from None
+            if not alive():
+                raise errors.DaemonProblem("there is no daemon any more", "pmx ping starts one") from None
+            if time.monotonic() > patience:
+                raise errors.TookTooLong(
+                    f"cannot reach the daemon within {CONNECT_WITHIN:.0f} s: {error}", "keeper.log may say why"
+                ) from None
+            pause(0.02)
 
-    def _check(self, heard: float) -> None:
-        if not self._alive():
-            raise errors.DaemonProblem("the daemon ended before it answered", "look with pmx ls")
-        if time.monotonic() - heard > SILENCE:
-            raise errors.TookTooLong(
-                f"the daemon has not answered for {SILENCE:.0f} s", "see daemon.log and keeper.log in its home"
-            )
+
+def pause(seconds: float) -> None:
+    """Wait where nothing can be waited for: a socket that does not exist yet."""
+    import select
+
+    select.select([], [], [], seconds)

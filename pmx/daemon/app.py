@@ -5,6 +5,7 @@ Nothing imports it but the entry point and, for its type, the verbs.
 
 import asyncio
 import logging
+import os
 from typing import Any
 
 import zmq.asyncio
@@ -98,6 +99,10 @@ class Daemon:
         self.logs.close()
         self.link.send(p.Quit())
         self.bus.close()
+        for path in (self.home.control, self.home.events):
+            os.unlink(path)  # libzmq leaves them
+        if self.home.run != self.home.root:
+            os.rmdir(self.home.run)
 
     def _keeper_lost(self, why: str) -> None:
         if not self.ending.done():

@@ -1,4 +1,4 @@
-"""Start the keeper: ``python -I -S pmx/keeper/__main__.py --home DIR --ready-fd N -- DAEMON ARGV``.
+"""Start the keeper: ``python -I -S pmx/keeper/__main__.py --home DIR --ready-fd N``.
 
 It runs isolated (-I) and without site-packages (-S): nothing that is installed, upgraded or broken there can touch
 it. Everything is imported before it says it is ready, and the import path is emptied then, so an upgrade of the
@@ -24,7 +24,7 @@ _LOCK_PATIENCE = 1.0
 
 
 def main(argv: list[str]) -> int:
-    home, ready_fd, daemon = _parse(argv)
+    home, ready_fd = _parse(argv)
     if not _lock(home):
         _answer(ready_fd, ALREADY)
         return 0
@@ -37,13 +37,15 @@ def main(argv: list[str]) -> int:
     linux.set_name("pmx-keeper")
     nofile = _raise_descriptor_limit()
     sys.path.clear()
-    return Keeper(Brain(daemon), lambda problem: _answer(ready_fd, problem), nofile).run()
+    # -P: the directory of the script is no place to import from; its modules are called like standard ones.
+    daemon = Brain([sys.executable, "-P", f"{_ROOT}/pmx/daemon/__main__.py", "--home", home])
+    return Keeper(daemon, lambda problem: _answer(ready_fd, problem), nofile).run()
 
 
-def _parse(argv: list[str]) -> tuple[str, int, list[str]]:
-    if len(argv) < 6 or argv[0] != "--home" or argv[2] != "--ready-fd" or argv[4] != "--":
-        raise SystemExit("usage: keeper --home DIR --ready-fd N -- DAEMON [ARG...]")
-    return argv[1], int(argv[3]), argv[5:]
+def _parse(argv: list[str]) -> tuple[str, int]:
+    if len(argv) != 4 or argv[0] != "--home" or argv[2] != "--ready-fd":
+        raise SystemExit("usage: keeper --home DIR --ready-fd N")
+    return argv[1], int(argv[3])
 
 
 def _lock(home: str) -> bool:

@@ -116,10 +116,15 @@ async def watch(daemon: "Daemon", instances: list[Instance]) -> None:
     runs = [(instance, instance.machine.run) for instance in instances]
     for instance, run in runs:
         await _leave(daemon, instance, run, lc.Phase.STARTING)
-    for instance, run in runs:
+    for instance, run in _firsts(runs):
         await _survive(daemon, instance, run)
     for instance, run in runs:
         _raise_if_dead(daemon, instance, run)
+
+
+def _firsts(runs: list[tuple[Instance, int]]) -> list[tuple[Instance, int]]:
+    """The first of each application: what its code does at once, the others do too, so one wait serves for all."""
+    return list({id(instance.app): (instance, run) for instance, run in reversed(runs)}.values())
 
 
 async def _leave(daemon: "Daemon", instance: Instance, run: int, phase: lc.Phase) -> None:
