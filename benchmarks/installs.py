@@ -102,4 +102,11 @@ def _run(argv: list[str], package: str) -> None:
 
 def base_lines() -> dict[str, list[str]]:
     """The least that a command in Python, or in Node, can take: the floor under every figure."""
-    return {"python3 -c pass": [sys.executable, "-c", "pass"], "node -e 0": ["node", "-e", "0"]}
+    return {"python3 -c pass": [str(_bare_python()), "-c", "pass"], "node -e 0": ["node", "-e", "0"]}
+
+
+def _bare_python() -> Path:
+    """A Python with an empty site-packages, as the contenders have: one with .pth files in it may start slowly."""
+    target = cache() / f"{_PYTHON}-bare"
+    _once(target, "bare", lambda: _run([sys.executable, "-m", "venv", "--without-pip", str(target)], "python3"))
+    return target / "bin" / "python3"

@@ -6,7 +6,7 @@ Contenders alternate, in both orders, so that a noisy neighbour hits them alike;
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,8 +45,7 @@ def ls(plan: Plan) -> Table:
     """The wall time of the list, all contenders at work at the same time."""
     rounds = plan.rounds(20, 5)
     table = plan.table(f"ls: wall time with 10 processes, {rounds} rounds", "median", "min")
-    env = processes.clean_environment()
-    timed = {name: partial(processes.run, argv, env) for name, argv in installs.base_lines().items()}
+    timed = _base_lines()
     with ExitStack() as stack:
         for contender in plan.contenders:
             try:
@@ -166,7 +165,9 @@ def _starts(
     plan: Plan, title: str, rounds: int, once: Callable[[Contender], tuple[float, float]], target: str
 ) -> Table:
     table = plan.table(title, "running, median", "min", "command returned, median")
-    timed = {each.name: partial(once, each) for each in plan.contenders}
+    timed: dict[str, Callable[[], tuple[float, float]]] = {each.name: partial(once, each) for each in plan.contenders}
+    for name, times in _alternate(_base_lines(), rounds, table).items():
+        table.add(name, milliseconds(statistics.median(times)), milliseconds(min(times)), "")
     for name, samples in _alternate(timed, rounds, table).items():
         running, returned = zip(*samples, strict=True)
         median = statistics.median(running)
@@ -175,8 +176,13 @@ def _starts(
     return table
 
 
+def _base_lines() -> dict[str, Callable[[], float]]:
+    env = processes.clean_environment()
+    return {name: partial(processes.run, argv, env) for name, argv in installs.base_lines().items()}
+
+
 def _alternate(
-    timed: dict[str, Callable[[], T]], rounds: int, table: Table, *, warm_up: bool = True
+    timed: Mapping[str, Callable[[], T]], rounds: int, table: Table, *, warm_up: bool = True
 ) -> dict[str, list[T]]:
     """Call each in turn, every other round backwards. One that fails gets a remark in the table and no more turns."""
     samples: dict[str, list[T]] = {label: [] for label in timed}

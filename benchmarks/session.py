@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,7 @@ class Session:
         """The wall time of the list for people."""
         return self.run(next(iter(self.contender.listings(self.home).values())))
 
-    def listings(self) -> dict[str, Callable[[], float]]:
+    def listings(self) -> Mapping[str, Callable[[], float]]:
         """Each list by the words a person types; the first also as it is on a terminal."""
         commands = self.contender.listings(self.home)
         timed = {f"{self.name} {verb}": partial(self.run, argv) for verb, argv in commands.items()}

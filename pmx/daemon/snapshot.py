@@ -126,8 +126,9 @@ def boot_id() -> str:
 
 
 def _dump_instance(instance: Instance) -> dict[str, Any]:
-    machine = to_wire(instance.machine)
-    del machine["policy"]  # the spec has it
+    machine = {name: value for name, value in _shallow(instance.machine).items() if name != "policy"}  # in the spec
+    machine["record"] = to_wire(instance.machine.record)
+    machine["ended"] = instance.machine.ended and to_wire(instance.machine.ended)
     return {
         "id": instance.id,
         "number": instance.number,

@@ -6,6 +6,7 @@ package under a running keeper cannot load half-new code.
 """
 
 import fcntl
+import gc
 import os
 import resource
 import signal
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
     linux.set_name("pmx-keeper")
     nofile = _raise_descriptor_limit()
     sys.path.clear()
+    gc.freeze()  # what is loaded stays: a collection need not touch it, nor a fork copy its pages
     # -P: the directory of the script is no place to import from; its modules are called like standard ones.
     daemon = Brain([sys.executable, "-P", f"{_ROOT}/pmx/daemon/__main__.py", "--home", home])
     return Keeper(daemon, lambda problem: _answer(ready_fd, problem), nofile).run()
