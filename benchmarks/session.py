@@ -16,6 +16,7 @@ from benchmarks.processes import Failed
 
 PROGRAM = ["sleep", "1000"]
 _POLL = 0.002
+_STOP_ATTEMPTS = 3  # circus refuses while it is busy with crashing programs
 
 
 class Session:
@@ -86,16 +87,22 @@ class Session:
         doomed.update(*(processes.descendants(pid) for pid in doomed))
         if not doomed:
             return
-        try:
-            self.run(self.contender.stop(self.home))
-        except Failed as error:
-            print(f"{self.name}: {error}", file=sys.stderr)
+        self._ask_to_stop()
         left = processes.wait_gone(doomed, 15)
         left = sorted({*left, *self.pids()})
         if left:
             names = ", ".join(sorted({processes.name(pid) for pid in left}))
             print(f"{self.name} left {len(left)} processes ({names}); ending them", file=sys.stderr)
             processes.end(left)
+
+    def _ask_to_stop(self) -> None:
+        for _ in range(_STOP_ATTEMPTS):
+            try:
+                self.run(self.contender.stop(self.home))
+                return
+            except Failed as error:
+                print(f"{self.name}: {error}", file=sys.stderr)
+                time.sleep(1)
 
 
 class Watch:

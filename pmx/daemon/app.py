@@ -59,12 +59,17 @@ class Daemon:
         log.info("ready: %d programs", len(self.fleet.by_id))
         self.bus.publish(f"{topics.DAEMON}ready", "daemon", {"state": "ready"})
         try:
-            log.info("ending: %s", await self.ending)
+            why = await self.ending
+            log.info("ending: %s", why)
+            self.logs.close()
+            self.link.send(p.Quit())
         finally:
             told.cancel()
-            await control.finish()
             serving.cancel()
-        self._close()
+            await control.finish()
+            self.bus.publish(f"{topics.DAEMON}ending", "daemon", {"state": "ending"})
+            self.bus.close()
+            self._remove_sockets()
 
     async def stop_all(self) -> int:
         """Stop every program, and wait until all have ended. Returns how many were running."""
@@ -94,13 +99,10 @@ class Daemon:
             raise unknown_verb(request.verb)
         return await verb(self, request.args, tell)
 
-    def _close(self) -> None:
-        self.bus.publish(f"{topics.DAEMON}ending", "daemon", {"state": "ending"})
-        self.logs.close()
-        self.link.send(p.Quit())
-        self.bus.close()
+    def _remove_sockets(self) -> None:
+        """libzmq leaves them."""
         for path in (self.home.control, self.home.events):
-            os.unlink(path)  # libzmq leaves them
+            os.unlink(path)
         if self.home.run != self.home.root:
             os.rmdir(self.home.run)
 

@@ -20,6 +20,7 @@ from pmx.core.lifecycle import RESTING, Machine, Phase, Wanted
 from pmx.core.restart import Exit, Record
 from pmx.core.spec import AppSpec, from_wire, to_wire
 from pmx.daemon.fleet import App, Fleet, Instance, policy_of
+from pmx.errors import ResourceProblem
 
 log = logging.getLogger("pmx.snapshot")
 
@@ -49,6 +50,15 @@ class Snapshot:
 
     def write(self) -> None:
         """Write now. A full disk is logged once; the next change tries again."""
+        try:
+            self.must_write()
+        except ResourceProblem as problem:
+            if not self._failed:
+                log.error("%s; a daemon that dies now will be missed", problem.message)
+            self._failed = True
+
+    def must_write(self) -> None:
+        """Write now, or raise ResourceProblem."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -58,13 +68,13 @@ class Snapshot:
         try:
             _replace(self._path, json.dumps(dump(self._fleet), separators=(",", ":")))
         except OSError as error:
-            if not self._failed:
-                log.error("cannot write %s: %s; a daemon that dies now is missed", self._path, error.strerror)
-            self._failed = True
-        else:
-            self._failed = False
-            self._written()
-        self._cost = time.monotonic() - began
+            raise ResourceProblem(
+                f"cannot put the change on record in {self._path}: {error.strerror}", "make room, then try again"
+            ) from None
+        finally:
+            self._cost = time.monotonic() - began
+        self._failed = False
+        self._written()
 
     def freeze(self) -> None:
         """Write a last time: what follows is the end of this daemon, not a wish of the user."""

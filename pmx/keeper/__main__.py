@@ -26,6 +26,7 @@ _LOCK_PATIENCE = 1.0
 
 def main(argv: list[str]) -> int:
     home, ready_fd = _parse(argv)
+    _close_inherited(ready_fd)
     if not _lock(home):
         _answer(ready_fd, ALREADY)
         return 0
@@ -65,6 +66,17 @@ def _lock(home: str) -> bool:
             if time.monotonic() > patience:
                 return False
             signal.sigtimedwait((), 0.01)
+
+
+def _close_inherited(kept: int) -> None:
+    """Whatever the shell that started us had open is none of our business, and none of the programs'."""
+    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if fd > 2 and fd != kept:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # the one that listdir used
+    os.set_inheritable(kept, False)
 
 
 def _detach(home: str) -> None:

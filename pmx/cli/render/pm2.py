@@ -20,8 +20,6 @@ _STATUS = {
     "backoff": "waiting restart",
     "cleaning": "waiting restart",
 }
-_EXIT_CODE = "exit code "
-
 
 def jlist(records: Sequence[Record]) -> str:
     """The list of processes as `pm2 jlist` prints it, on one line."""
@@ -58,7 +56,7 @@ def _state(record: Record) -> dict[str, Any]:
         "created_at": created,
         "restart_time": record.get("restarts", 0),
         "unstable_restarts": record.get("unstable_restarts", 0),
-        "exit_code": _exit_code(record.get("exit", "")),
+        "exit_code": record.get("exit_code"),
         "username": record.get("user", ""),
         "pmx_status": status,
     }
@@ -114,12 +112,6 @@ def _fixed() -> dict[str, Any]:
 
 def _milliseconds(seconds: float | None) -> int:
     return 0 if seconds is None else round(seconds * 1000)
-
-
-def _exit_code(words: str) -> int | None:
-    """The number in "exit code 1"; None after a signal, and before the first exit."""
-    number = words.removeprefix(_EXIT_CODE)
-    return int(number) if words.startswith(_EXIT_CODE) and number.isdecimal() else None
 
 
 def _arguments(record: Record) -> tuple[list[str], list[str]]:

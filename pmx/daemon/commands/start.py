@@ -57,10 +57,10 @@ async def _start_new(daemon: "Daemon", spec: AppSpec) -> dict[str, Any]:
     app = _enlist(daemon, spec)
     try:
         _check_logs(daemon, app)
+        daemon.snapshot.must_write()  # before there is a process: a daemon that dies now must know whose it is
     except PmxError:
         _strike(daemon, app)
         raise
-    daemon.snapshot.write()  # before there is a process: a daemon that dies now must know whose it is
     for instance in app.instances:
         daemon.supervisor.apply(instance, lc.Start())
     instances = list(app.instances)
