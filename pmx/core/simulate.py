@@ -71,6 +71,11 @@ class Process:
     def pid(self) -> int:
         return 1000 + self.run
 
+    @property
+    def told_pid(self) -> int:
+        """As the keeper tells it to a new daemon: 0 while exec is undecided."""
+        return 0 if self.life is Life.EXECUTING else self.pid
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -133,10 +138,10 @@ def crashes(world: World, orders_lost: bool = False) -> World:
     if orders_lost:
         there = [process for process in processes if process.life is not Life.EXECUTING]
         processes = tuple(replace(process, asked=False, killed=False) for process in there)
-    living = next(((p.run, 0 if p.life is Life.EXECUTING else p.pid) for p in processes if p.life != Life.LEFTOVER), None)
+    held = [(process.run, process.told_pid) for process in processes if process.life is not Life.LEFTOVER]
     ended = any(end.run == world.saved.run for end in world.ledger)
     newest = max((end.run for end in world.ledger), default=0)
-    machine, actions = resume(world.saved, living, ended, world.now, newest)
+    machine, actions = resume(world.saved, held[0] if held else None, ended, world.now)
     return _perform(replace(world, machine=machine, processes=processes, told=world.ledger, over=()), actions)
 
 

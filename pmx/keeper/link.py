@@ -4,7 +4,7 @@ import array
 import os
 import socket
 
-from pmx.keeper.protocol import MAX_FDS, Decoder, Message, ProtocolError, encode
+from pmx.keeper.protocol import Decoder, Message, ProtocolError, encode
 
 _CHUNK = 256 * 1024
 
@@ -51,15 +51,16 @@ class Link:
     def receive(self) -> list[Message] | None:
         """The messages that have arrived; None at the end of the connection. Raises ProtocolError."""
         try:
-            data, ancillary, flags, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(MAX_FDS * 4))
+            data, _, flags, _ = self._sock.recvmsg(_CHUNK)
         except BlockingIOError:
             return []
         except OSError:
             return None
         if not data:
             return None
-        if ancillary or flags & socket.MSG_CTRUNC:
-            raise ProtocolError("the daemon sent descriptors")  # no message of version 1 has any in this direction
+        if flags & socket.MSG_CTRUNC:
+            # No message of version 1 has any in this direction; without room for them the kernel has closed them.
+            raise ProtocolError("the daemon sent descriptors")
         return [message for message, _ in self._decoder.feed(data, [])]
 
     def close(self) -> None:

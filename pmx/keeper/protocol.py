@@ -10,6 +10,7 @@ Versions, newest last; they only grow, and a reader ignores keys and kinds that 
 """
 
 import json
+import os
 import struct
 from typing import NamedTuple
 
@@ -181,10 +182,18 @@ class Decoder:
         """The messages that are now complete, each with its descriptors (now the caller's). Raises ProtocolError."""
         self._buffer += data
         self._fds += fds
-        messages = []
-        while (found := self._next()) is not None:
-            if found[0] is not None:
-                messages.append((found[0], found[1]))
+        messages: list[tuple[Message, list[int]]] = []
+        try:
+            while (found := self._next()) is not None:
+                message, with_it = found
+                if message is not None:
+                    messages.append((message, with_it))
+                else:
+                    for fd in with_it:
+                        os.close(fd)
+        except ProtocolError:
+            self._fds += [fd for _, with_it in messages for fd in with_it]  # not handed out, so still to be closed
+            raise
         return messages
 
     def pending_fds(self) -> list[int]:

@@ -70,10 +70,10 @@ def test_messages_may_come_all_at_once() -> None:
 
 
 def send(sock: socket.socket, data: bytes, fds: list[int]) -> None:
-    """With the descriptors on the first byte, and the rest in pieces as small as can be."""
+    """With the descriptors on the first byte, and the rest in small pieces."""
     sock.sendmsg([data[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
-    for byte in data[1:]:
-        sock.send(bytes((byte,)))
+    for start in range(1, len(data), 20):
+        sock.send(data[start : start + 20])
 
 
 def receive(sock: socket.socket, decoder: p.Decoder) -> list[tuple[p.Message, list[int]]]:
