@@ -7,7 +7,7 @@ import socket
 from pmx.keeper.link import Link
 
 FIRST_DELAY = 0.1
-MAX_DELAY = 10.0
+MAX_DELAY = 2.0
 GOOD_RUN = 10.0
 """Seconds after which an earlier series of failures is forgotten."""
 

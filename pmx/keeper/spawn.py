@@ -33,7 +33,7 @@ def explain(order: Spawn, report: bytes) -> tuple[int, str]:
     number_text, _, text = rest.partition("\0")
     number = int(number_text) if number_text.isdigit() else 0
     name = f" ({errno.errorcode[number]})" if number in errno.errorcode else ""
-    program = order.argv[0]
+    program = order.argv[0] if order.argv else "an empty command"
     what = {
         "cwd": f"cannot enter the working directory {order.cwd} of {program}",
         "identity": f"cannot run {program} as uid {order.uid}, gid {order.gid}",
