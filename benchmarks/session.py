@@ -59,8 +59,10 @@ class Session:
         try:
             return _both(watch, pid, count, begin)
         except Failed as error:
-            processes.end([pid])
             raise Failed(f"{processes.describe(argv)}: {error}") from None
+        finally:
+            if pid in processes.children(os.getpid()):  # interrupted before it was reaped
+                processes.end([pid])
 
     def run(self, argv: Argv, timeout: float = 60) -> float:
         return processes.run(argv, self.env, timeout=timeout)
@@ -87,9 +89,15 @@ class Session:
         doomed.update(*(processes.descendants(pid) for pid in doomed))
         if not doomed:
             return
-        self._ask_to_stop()
-        left = processes.wait_gone(doomed, 15)
-        left = sorted({*left, *self.pids()})
+        try:
+            self._ask_to_stop()
+            processes.wait_gone(doomed, 15)
+        finally:
+            self._end_left(doomed)
+
+    def _end_left(self, doomed: set[int]) -> None:
+        ours = set(processes.descendants(os.getpid()))  # a pid may belong to somebody else by now
+        left = sorted(pid for pid in ours & {*doomed, *self.pids()} if processes.is_alive(pid))
         if left:
             names = ", ".join(sorted({processes.name(pid) for pid in left}))
             print(f"{self.name} left {len(left)} processes ({names}); ending them", file=sys.stderr)
@@ -145,8 +153,10 @@ def session(contender: Contender) -> Iterator[Session]:
     try:
         yield opened
     finally:
-        opened.stop()
-        shutil.rmtree(home, ignore_errors=True)
+        try:
+            opened.stop()
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def assert_nothing_left() -> None:

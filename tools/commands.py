@@ -15,7 +15,7 @@ VALUES = {
     "name": "NAME",
     "namespace": "NAME",
     "cwd": "DIRECTORY",
-    "interpreter": "PROGRAM_FILE",
+    "interpreter": "COMMAND",
     "error": "FILE",
     "output": "FILE",
     "min_uptime": "DURATION",
@@ -90,7 +90,7 @@ def _option(it: Any) -> Option:
     flags = tuple(sorted((*it.opts, *it.secondary_opts), key=lambda flag: (not flag.startswith("--"), flag)))
     order = [flag for flag in (*it.opts, *it.secondary_opts) if flag.startswith("--")]
     flags = (*order, *(flag for flag in flags if not flag.startswith("--")))
-    value = "" if it.is_flag else VALUES.get(it.name, "N" if it.type.name.startswith("integer") else "TEXT")
+    value = "" if it.is_flag else VALUES.get(it.name, "N" if it.type.name.startswith("int") else "TEXT")
     default = "" if it.is_flag or it.default in (None, "", ()) else str(it.default)
     return Option(it.name, flags, it.help or "", value, default, bool(it.multiple))
 

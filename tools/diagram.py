@@ -1,8 +1,8 @@
 """docs/reference/lifecycle.svg: nine phases on a fixed grid, and every transition that was found.
 
-The layout knows where an arrow runs; what is written on it is derived. An arrow may stand for several transitions:
-from each of its sources to each of its targets, by every event that all of those pairs share and that no earlier arrow
-shows. A transition without an arrow, and an arrow without a transition, is an error: change the layout then.
+The layout knows where an arrow runs; what is written on it is derived. An arrow from a box leads from every phase in
+it, one to a box leads to some phase in it; it shows the events for which that is so and that no earlier arrow shows.
+A transition without an arrow, and an arrow without a transition, is an error: change the layout then.
 """
 
 from html import escape
@@ -12,7 +12,7 @@ from pmx.core.lifecycle import Phase, Wanted
 from tools.transitions import COMMANDS, EVENTS, Found
 
 P = Phase
-WIDTH, HEIGHT = 1130, 680
+WIDTH, HEIGHT = 1150, 680
 NODE_WIDTH, NODE_HEIGHT = 150, 54
 NODES = {
     P.KILLING: (400, 110),
@@ -30,8 +30,8 @@ RUNNING = (P.STARTING, P.ONLINE, P.CLEANING)
 ENDED = (P.BACKOFF, P.ERRORED, P.COMPLETED)
 BOXES = {  # title: left, top, right, bottom
     "asked to end": (305, 60, 755, 155),
-    "running": (305, 238, 1035, 400),
-    "ended by itself": (305, 515, 1035, 605),
+    "running": (305, 230, 1035, 400),
+    "ended by itself": (305, 495, 1035, 605),
 }
 
 
@@ -44,23 +44,22 @@ class Arrow(NamedTuple):
 
 ARROWS = (  # those for whole boxes first: what they show, the others need not
     Arrow((P.STOPPED,), (P.STARTING,), ((185, 345), (325, 345)), (245, 337, "middle")),
-    Arrow(ENDED, (P.STARTING,), ((345, 515), (345, 372)), (337, 462, "end")),
+    Arrow(ENDED, (P.STARTING,), ((340, 495), (340, 372)), (332, 452, "end")),
     Arrow(ENDED, (P.STOPPED,), ((305, 560), (110, 560), (110, 372)), (208, 552, "middle")),
-    Arrow(RUNNING, (P.STOPPING,), ((660, 238), (660, 137)), (670, 205, "start")),
+    Arrow(RUNNING, (P.STOPPING,), ((660, 230), (660, 137)), (670, 205, "start")),
     Arrow(ENDING, (P.STOPPED,), ((305, 110), (110, 110), (110, 318)), (122, 140, "start")),
-    Arrow(ENDING, (P.STARTING,), ((420, 155), (420, 318)), (430, 188, "start")),
-    Arrow((P.ONLINE,), ENDED, ((680, 372), (680, 515)), (690, 462, "start")),
-    Arrow((P.CLEANING,), ENDED, ((940, 372), (940, 515)), (950, 462, "start")),
-    Arrow((P.STARTING,), (P.KILLING,), ((380, 318), (380, 137)), (372, 205, "end")),
+    Arrow(ENDING, (P.STARTING,), ((400, 155), (400, 318)), (410, 188, "start")),
+    Arrow((P.ONLINE,), ENDED, ((660, 372), (660, 495)), (670, 452, "start")),
+    Arrow((P.CLEANING,), ENDED, ((940, 372), (940, 495)), (950, 452, "start")),
+    Arrow((P.STARTING,), (P.CLEANING,), ((432, 318), (432, 262), (960, 262), (960, 318)), (560, 255, "middle")),
     Arrow((P.STOPPING,), (P.KILLING,), ((585, 110), (475, 110)), (530, 102, "middle")),
     Arrow((P.STARTING,), (P.ONLINE,), ((475, 335), (585, 335)), (530, 327, "middle")),
     Arrow((P.ONLINE,), (P.STARTING,), ((585, 357), (475, 357)), (530, 374, "middle")),
     Arrow((P.ONLINE,), (P.CLEANING,), ((735, 345), (865, 345)), (800, 337, "middle")),
-    Arrow((P.CLEANING,), (P.STARTING,), ((920, 318), (920, 285), (455, 285), (455, 318)), (800, 278, "middle")),
-    Arrow((P.STARTING,), (P.STARTING,), ((336, 318), (336, 290), (362, 290), (362, 318)), (314, 282, "start")),
-    Arrow((P.BACKOFF,), (P.STARTING,), ((385, 533), (385, 372)), (378, 440, "end")),
-    Arrow((P.STARTING,), (P.BACKOFF,), ((425, 372), (425, 533)), (432, 480, "start")),
-    Arrow((P.STARTING,), (P.ERRORED,), ((460, 372), (620, 533)), (528, 430, "start")),
+    Arrow((P.CLEANING,), (P.STARTING,), ((920, 318), (920, 292), (458, 292), (458, 318)), (800, 285, "middle")),
+    Arrow((P.STARTING,), (P.STARTING,), ((336, 318), (336, 290), (362, 290), (362, 318)), (310, 281, "start")),
+    Arrow((P.BACKOFF,), (P.STARTING,), ((372, 533), (372, 372)), (379, 440, "start")),
+    Arrow((P.STARTING,), ENDED, ((450, 372), (450, 495)), (460, 452, "start")),
 )  # fmt: skip
 
 STYLE = """
@@ -98,19 +97,23 @@ def label(found: Found) -> list[tuple[Arrow, list[str]]]:
     left = {(phase, event, after) for (phase, event), ends in found.edges.items() for after in ends}
     shown = []
     for arrow in ARROWS:
-        pairs = [(source, target) for source in arrow.sources for target in arrow.targets]
-        events = [event for event in EVENTS if all((source, event, target) in left for source, target in pairs)]
+        ways = {event: {edge for edge in left if _runs_along(edge, event, arrow)} for event in EVENTS}
+        events = [event for event in EVENTS if {source for source, *_ in ways[event]} == set(arrow.sources)]
         if not events:
             raise ValueError(f"nothing leads from {arrow.sources} to {arrow.targets}: take its arrow out of ARROWS")
-        left -= {(source, event, target) for event in events for source, target in pairs}
+        left -= {edge for event in events for edge in ways[event]}
         shown.append((arrow, events))
     if left:
         raise ValueError(f"no arrow shows {sorted(left)}: add to ARROWS")
     return shown
 
 
+def _runs_along(edge: tuple[Phase, str, Phase], event: str, arrow: Arrow) -> bool:
+    return edge[0] in arrow.sources and edge[1] == event and edge[2] in arrow.targets
+
+
 def _class(events: list[str]) -> str:
-    return "command" if COMMANDS >= set(events) else "time" if events == ["Elapsed"] else "fact"
+    return "command" if set(events) <= COMMANDS else "time" if events == ["Elapsed"] else "fact"
 
 
 def _head(kind: str) -> str:
@@ -156,8 +159,10 @@ def _text(found: Found, arrow: Arrow, events: list[str]) -> list[str]:
     x, y, anchor = arrow.label
     conditions = {
         found.condition(source, event, target)
-        for source in arrow.sources for event in events for target in arrow.targets
-    }  # fmt: skip
+        for source in arrow.sources
+        for event in events
+        for target in found.edges[source, event].keys() & set(arrow.targets)
+    }
     lines = [", ".join(events).replace("Exited, leftover", "Exited (leftover)")]
     if len(conditions) == 1 and (wanted := conditions.pop()) in set(Wanted):
         lines.append(f"when {wanted} is wanted")

@@ -69,19 +69,18 @@ def _attempts(machine: lc.Machine) -> list[tuple[lc.Event, float]]:
     events: list[lc.Event] = [lc.Start(), lc.Stop(), lc.Restart(), lc.Spawned(run, _PID), lc.SpawnFailed(run, "why")]
     events += [lc.Exited(run, code, leftover=leftover) for code in (0, 1) for leftover in (False, True)]
     attempts = [(event, machine.since + length) for event in [*events, lc.Gone(run)] for length in _RUN_LENGTHS]
-    if machine.deadline is not None:
-        attempts.append((lc.Elapsed(), machine.deadline))
+    attempts.append((lc.Elapsed(), machine.since if machine.deadline is None else machine.deadline))
     return attempts
 
 
 def _kind(machine: lc.Machine) -> lc.Machine:
     """The machine without what only counts: two of a kind take the same steps."""
-    record = replace(machine.record, crashes=(0.0,) * bool(machine.record.crashes), streak=min(machine.record.streak, 1))
+    record = replace(
+        machine.record, crashes=(0.0,) * bool(machine.record.crashes), streak=min(machine.record.streak, 1)
+    )
     ended = None if machine.ended is None else replace(machine.ended, uptime=0.0)
     deadline = None if machine.deadline is None else 0.0
-    return replace(
-        machine, run=0, since=0.0, deadline=deadline, restarts=0, record=record, ended=ended, shown=""
-    )
+    return replace(machine, run=0, since=0.0, deadline=deadline, restarts=0, record=record, ended=ended, shown="")
 
 
 def _note_state(found: Found, machine: lc.Machine) -> None:

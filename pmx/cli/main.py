@@ -77,7 +77,7 @@ def overview() -> str:
     lines = ["Usage: pmx COMMAND [ARGUMENTS]", "", "pmx keeps programs running.", "", "Commands:"]
     for command in COMMANDS:
         names = ", ".join((command.name, *command.aliases))
-        lines.append(f"  {names:<26}{command.help}")
+        lines.append(f"  {names:<30}{command.help}")
     lines += ["", "pmx COMMAND --help tells more. The home is $PMX_HOME, or ~/.pmx."]
     return "\n".join(lines)
 

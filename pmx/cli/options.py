@@ -1,6 +1,5 @@
 """typer, for the commands that have options. Imported only for those."""
 
-import sys
 from importlib import import_module
 from typing import Annotated
 
@@ -30,6 +29,6 @@ def run_typer(name: str, text: str, argv: list[str]) -> int:
     except Abort:
         return INTERRUPTED
     except TyperException as error:
-        print(f"pmx: {error.format_message()}\n     pmx {name} --help shows the options", file=sys.stderr)
-        return UsageProblem.exit_status
+        why = error.format_message()
+        raise UsageProblem(f"cannot {name}: {why[:1].lower()}{why[1:]}", f"pmx {name} --help shows the options") from None
     return result if isinstance(result, int) else 0

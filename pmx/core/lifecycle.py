@@ -18,12 +18,14 @@ changes nothing. For one run the keeper says, in this order:
 process. They may hold its port or its files, so they are ended before anything else is started:
 
     STARTING ── Spawned ──> ONLINE ── Exited ──> decide ──> BACKOFF | COMPLETED | ERRORED | next run
-        │                     │         └─ leftover ──> CLEANING ── Gone ──> decide
+        ├─ SpawnFailed ──> decide       └─ leftover ──> CLEANING ── Gone ──> decide
+        ├─ deadline ──────────│────────────────────────────^
         └──── Stop, Restart ──┴──> STOPPING ── Exited/Gone ──> STOPPED, or the next run when UP is wanted
                                        └─ deadline ──> KILLING ── Exited/Gone ──> likewise
 
 Time is an argument and a deadline is data: each phase that must not last carries `deadline`, and `Elapsed` is
-believed only when it is really over. STARTING has one because exec can hang on a dead network file system.
+believed only when it is really over. STARTING has one because exec can hang on a dead network file system; such a
+run is killed, cleaned up after, and counts as a crash.
 
 Only `_enter` assigns the phase, and it always says so with a `Changed` action that carries the cause.
 An event that cannot happen in a phase raises `Impossible` and changes nothing: the shell logs it as a bug.
@@ -242,7 +244,7 @@ def _spawned(m: Machine, event: Spawned, now: float) -> Step:
             return _enter(up, Phase.ONLINE, now, m.shown)
         case Phase.STOPPING if m.pid is None:
             return replace(up, deadline=now + m.policy.stop.kill_timeout), (Terminate(m.run, Whom.GROUP),)
-        case Phase.KILLING if m.pid is None:
+        case Phase.KILLING | Phase.CLEANING if m.pid is None:
             return up, (Kill(m.run),)
         case _:
             raise Impossible(m, event)
@@ -253,7 +255,7 @@ def _spawn_failed(m: Machine, event: SpawnFailed, now: float) -> Step:
         return m, ()
     failed = replace(m, ended=Exit(error=event.error))
     match m.phase:
-        case Phase.STARTING:
+        case Phase.STARTING | Phase.CLEANING if m.pid is None:
             return _decide(failed, now)
         case Phase.STOPPING | Phase.KILLING if m.pid is None:
             return _ended(failed, now)
@@ -267,18 +269,19 @@ def _exited(m: Machine, event: Exited, now: float) -> Step:
     if m.pid is None:
         return _exited_again(m, event, now)
     uptime = now - m.since if m.phase is Phase.ONLINE else 0.0
-    done = replace(m, pid=None, ended=Exit(event.code, event.signal, uptime=uptime))
+    end = Exit(event.code, event.signal, uptime=uptime)
+    done = replace(m, pid=None, ended=m.ended if m.phase is Phase.CLEANING else end)
     match m.phase:
         case Phase.ONLINE if event.leftover:
             cause = f"{_words(done)}; ending what it left behind"
             cleaning, changed = _enter(done, Phase.CLEANING, now, cause, now + m.policy.stop.kill_timeout)
             return cleaning, (*changed, Terminate(m.run, Whom.ALL))
-        case Phase.ONLINE:
-            return _decide(done, now)
         case Phase.STOPPING if event.leftover:
             return done, (Terminate(m.run, Whom.STRAYS),)
-        case Phase.KILLING if event.leftover:
+        case Phase.KILLING | Phase.CLEANING if event.leftover:
             return done, (Kill(m.run),)
+        case Phase.ONLINE | Phase.CLEANING:
+            return _decide(done, now)
         case Phase.STOPPING | Phase.KILLING:
             return _ended(done, now)
         case _:
@@ -290,6 +293,8 @@ def _exited_again(m: Machine, event: Exited, now: float) -> Step:
     match m.phase:
         case Phase.CLEANING | Phase.STOPPING | Phase.KILLING:
             return (m, ()) if event.leftover else _gone(m, Gone(event.run), now)
+        case Phase.BACKOFF | Phase.STOPPED | Phase.COMPLETED | Phase.ERRORED:
+            return m, ()  # on record, but the acknowledgement was lost with the daemon
         case _:
             raise Impossible(m, event)
 
@@ -298,7 +303,7 @@ def _gone(m: Machine, event: Gone, now: float) -> Step:
     if event.run != m.run:
         return m, ()
     match m.phase:
-        case Phase.CLEANING:
+        case Phase.CLEANING if m.pid is None:
             return _decide(m, now)
         case Phase.STOPPING | Phase.KILLING if m.pid is None:
             return _ended(m, now)
@@ -313,9 +318,10 @@ def _elapsed(m: Machine, _event: Elapsed, now: float) -> Step:
         case Phase.BACKOFF:
             return _again(m, now, m.shown)
         case Phase.STARTING:
-            return _kill(m, now, f"no exec within {SPAWN_TIMEOUT:.0f} s")
+            late = Exit(error=f"no exec within {SPAWN_TIMEOUT:.0f} s")
+            return _kill(replace(m, ended=late), Phase.CLEANING, now, late.error)
         case Phase.STOPPING:
-            return _kill(m, now, f"still there after {m.policy.stop.kill_timeout:g} s")
+            return _kill(m, Phase.KILLING, now, f"still there after {m.policy.stop.kill_timeout:g} s")
         case Phase.KILLING | Phase.CLEANING:
             return replace(m, deadline=now + KILL_RETRY), (Kill(m.run),)
         case Phase.ONLINE | Phase.STOPPED | Phase.COMPLETED | Phase.ERRORED:
@@ -325,19 +331,20 @@ def _elapsed(m: Machine, _event: Elapsed, now: float) -> Step:
 # ── a new daemon ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def resume(m: Machine, living: tuple[int, int] | None, ended: bool, now: float) -> Step:
+def resume(m: Machine, living: tuple[int, int] | None, ended: bool, now: float, newest: int = 0) -> Step:
     """The machine of a snapshot against what the keeper holds; the keeper is right.
 
     `living` is (run, pid) of the process it has, pid 0 while exec is undecided. `ended` says that it keeps the end
-    of the machine's own run, and will tell it next. With neither, the run was lost, and so is its exit status.
+    of the machine's own run, and will tell it next; `newest` is the latest run of which it keeps the end, which may
+    be one that the snapshot does not know. With none of them, the run was lost, and so is its exit status.
     """
     if living is not None:
         return _resume_living(m, *living, now)
-    if m.phase in RESTING or m.phase is Phase.BACKOFF:
-        return m, ()
-    if ended:
+    if newest > m.run or (ended and m.phase is Phase.STARTING):
         # Exited follows, and must find a process to be about: Spawned was said to the daemon that died.
-        return _enter(replace(m, pid=0), Phase.ONLINE, now, m.shown) if m.phase is Phase.STARTING else (m, ())
+        return _adopt(replace(m, run=max(newest, m.run), pid=0), now)
+    if ended or m.phase in RESTING or m.phase is Phase.BACKOFF:
+        return m, ()
     if m.phase is Phase.STARTING:
         return _spawn_failed(m, SpawnFailed(m.run, "lost when the daemon was restarted"), now)
     if m.pid is not None:
@@ -353,13 +360,22 @@ def disown(m: Machine, why: Exit, now: float) -> Step:
 def _resume_living(m: Machine, run: int, pid: int, now: float) -> Step:
     same = run == m.run
     m = replace(m, run=run, pid=pid or None)
-    if same and m.phase in (Phase.STOPPING, Phase.KILLING):
+    if same and (pid == 0 or m.phase in (Phase.ONLINE, Phase.STOPPING, Phase.KILLING, Phase.CLEANING)):
         return m, ()
-    if pid == 0:
-        return (m, ()) if same else _enter(m, Phase.STARTING, now, m.shown, now + SPAWN_TIMEOUT)
-    if not (same and m.phase is Phase.ONLINE):
-        m, _ = _enter(m, Phase.ONLINE, now, m.shown)
-    return (m, ()) if m.wanted is Wanted.UP else _end(m, now, m.shown)
+    if pid != 0:
+        return _adopt(m, now)
+    if m.wanted is Wanted.UP:
+        return _enter(m, Phase.STARTING, now, m.shown, now + SPAWN_TIMEOUT)
+    return _end(m, now, m.shown)
+
+
+def _adopt(m: Machine, now: float) -> Step:
+    """A process that was started by the daemon that died: online, and to be ended if up is not wanted."""
+    online, changed = _enter(m, Phase.ONLINE, now, m.shown)
+    if m.wanted is Wanted.UP:
+        return online, changed
+    stopping, more = _end(online, now, m.shown)
+    return stopping, (*changed, *more)
 
 
 # ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -387,8 +403,8 @@ def _end(m: Machine, now: float, cause: str) -> Step:
     return stopping, (*changed, *((Terminate(m.run, Whom.GROUP),) if m.pid is not None else ()))
 
 
-def _kill(m: Machine, now: float, cause: str) -> Step:
-    killing, changed = _enter(m, Phase.KILLING, now, cause, now + KILL_RETRY)
+def _kill(m: Machine, phase: Phase, now: float, cause: str) -> Step:
+    killing, changed = _enter(m, phase, now, cause, now + KILL_RETRY)
     return killing, (*changed, Kill(m.run))
 
 

@@ -2,8 +2,9 @@
 
 Three verdicts: it is **completed** (done, as wanted), it is **errored** (given up, with the reason), or it is
 started **again** after a delay. PM2's limit has a hole (crashes stop counting 16 s after creation; a restart_delay
-of min_uptime or more means they never count); here a crash is any run shorter than `min_uptime`, and the sliding
-window is by default long enough for the whole series of delays, so the limit is always reached.
+of min_uptime or more means they never count). Here a crash is any run shorter than `min_uptime`, and by default it
+counts until a run was sound for `reset_after`: no clock runs against the limit, so whatever passes between two
+crashes (a delay, an exec that hangs, children that will not die, a daemon that is away), it is always reached.
 
 Jitter is deterministic: a Weyl sequence over (salt, run) spreads a crowd as evenly as chance would, and a
 simulation of the same history gives the same answer.
@@ -68,12 +69,12 @@ def decide(policy: RestartPolicy, record: Record, ended: Exit, now: float, salt:
         return Completed(f"{ended.words()}, one of stop_exit_codes")
     if not policy.autorestart:
         return Completed(ended.words()) if ended.code == 0 else GivenUp(f"{ended.words()}, and autorestart is off")
-    if ended.uptime >= policy.reset_after:
-        record = Record()
     crashed = ended.uptime < policy.min_uptime
+    if ended.uptime >= policy.reset_after and not crashed:
+        record = Record()
     crashes = _recent(policy, record.crashes, now) + ((now,) if crashed else ())
     if crashed and 0 <= policy.max_restarts < len(crashes):
-        return GivenUp(f"{ended.words()}; crash {len(crashes)} within {window(policy):.0f} s")
+        return GivenUp(f"{ended.words()}; crash {len(crashes)} {_span(policy)}")
     wait = delay(policy, record.streak, crashed, salt)
     return Again(wait, Record(crashes, record.streak + 1), ended.words())
 
@@ -84,8 +85,10 @@ def delay(policy: RestartPolicy, streak: int, crashed: bool, salt: int) -> float
         return policy.restart_delay
     if streak == 0 and not crashed:
         return 0.0
-    # The exponent is bounded so that a streak of thousands cannot overflow a float.
-    plain = min(policy.backoff_max, policy.backoff_initial * policy.backoff_factor ** min(streak, 64))
+    try:
+        plain = min(policy.backoff_max, policy.backoff_initial * policy.backoff_factor**streak)
+    except OverflowError:  # a streak of thousands, or an absurd factor
+        plain = policy.backoff_max
     return plain * (1 - policy.backoff_jitter * jitter(salt, streak))
 
 
@@ -94,19 +97,15 @@ def jitter(salt: int, run: int) -> float:
     return (salt * _PLASTIC + run * _GOLDEN) % 1.0
 
 
-def window(policy: RestartPolicy) -> float:
-    """Seconds over which crashes are counted: as configured, or enough for every allowed restart and its delay."""
-    if policy.restart_window > 0:
-        return policy.restart_window
-    delays = [
-        policy.restart_delay or min(policy.backoff_max, policy.backoff_initial * policy.backoff_factor ** min(n, 64))
-        for n in range(max(0, policy.max_restarts) + 1)
-    ]
-    return 1.5 * (sum(delays) + policy.min_uptime * len(delays)) + 1
-
-
 def _recent(policy: RestartPolicy, crashes: tuple[float, ...], now: float) -> tuple[float, ...]:
     if policy.max_restarts < 0:
         return ()  # nothing is counted, so nothing needs to be kept
-    oldest = now - window(policy)
-    return tuple(at for at in crashes if at > oldest)
+    if policy.restart_window <= 0:
+        return crashes
+    return tuple(at for at in crashes if at > now - policy.restart_window)
+
+
+def _span(policy: RestartPolicy) -> str:
+    if policy.restart_window > 0:
+        return f"within {policy.restart_window:g} s"
+    return f"without a run of {max(policy.reset_after, policy.min_uptime):g} s in between"

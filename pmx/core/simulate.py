@@ -141,7 +141,7 @@ def crashes(world: World, orders_lost: bool = False) -> World:
     held = [(process.run, process.told_pid) for process in processes if process.life is not Life.LEFTOVER]
     ended = any(end.run == world.saved.run for end in world.ledger)
     newest = max((end.run for end in world.ledger), default=0)
-    machine, actions = resume(world.saved, held[0] if held else None, ended, world.now)
+    machine, actions = resume(world.saved, held[0] if held else None, ended, world.now, newest)
     return _perform(replace(world, machine=machine, processes=processes, told=world.ledger, over=()), actions)
 
 

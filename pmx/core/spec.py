@@ -22,14 +22,14 @@ class RestartPolicy:
 
     autorestart: bool = _doc(True, "start the program again when it ends by itself")
     min_uptime: float = _doc(1.0, "a run shorter than this is a crash that counts towards max_restarts")
-    max_restarts: int = _doc(16, "restarts after such crashes within the window; one more: errored. -1: no limit")
-    restart_window: float = _doc(0.0, "length of the sliding window; 0: long enough for max_restarts and their delays")
+    max_restarts: int = _doc(16, "restarts after such crashes; one more: errored. -1: no limit")
+    restart_window: float = _doc(0.0, "how long a crash counts; 0: until a run of reset_after, whenever that is")
     restart_delay: float = _doc(0.0, "a fixed delay before each restart; 0 means the back-off below")
     backoff_initial: float = _doc(0.1, "first delay of the exponential back-off")
     backoff_factor: float = _doc(1.5, "each further delay is this much longer")
     backoff_max: float = _doc(15.0, "no delay is longer than this")
     backoff_jitter: float = _doc(0.1, "a delay is shortened by up to this share, so that a crowd spreads out")
-    reset_after: float = _doc(30.0, "a run of this length forgets earlier crashes")
+    reset_after: float = _doc(30.0, "a run of this length, and of min_uptime, forgets earlier crashes")
     stop_exit_codes: tuple[int, ...] = _doc((), "exit codes that mean done: completed, not restarted")
 
 

@@ -74,9 +74,11 @@ class Facts:
         """Bring the fleet of the snapshot in line with what the keeper holds."""
         self.keeper_pid = hello.pid
         living = {key: (run, pid) for key, run, pid in hello.runs}
-        ends = {(key, run) for key, run in hello.ends}
+        ends: dict[str, list[int]] = {}
+        for key, run in hello.ends:
+            ends.setdefault(key, []).append(run)
         for instance in self._fleet.instances():
-            self._resume(instance, living.get(instance.key), ends)
+            self._resume(instance, living.get(instance.key), ends.get(instance.key, []))
         for key, (run, _) in living.items():
             if self._fleet.find(key) is None:
                 log.error("ending run %d of %s, which is in no snapshot", run, key)
@@ -90,15 +92,15 @@ class Facts:
                 self._hands.pipe(owner, stream)
         self.met.set_result(None)
 
-    def _resume(self, instance: Instance, living: tuple[int, int] | None, ends: set[tuple[str, int]]) -> None:
+    def _resume(self, instance: Instance, living: tuple[int, int] | None, ends: list[int]) -> None:
         machine = instance.machine
         if living is None and machine.pid and born(machine.pid) == instance.born != 0:
             # Its keeper was killed. A second copy must never be started beside it.
             why = f"pid {machine.pid} still runs, but its keeper was killed: end it, then pmx start"
             self._supervisor.become(instance, *lc.disown(machine, Exit(error=why), _now()))
             return
-        ended = (instance.key, machine.run) in ends
-        self._supervisor.become(instance, *lc.resume(machine, living, ended, _now()))
+        resumed = lc.resume(machine, living, machine.run in ends, _now(), max(ends, default=0))
+        self._supervisor.become(instance, *resumed)
         if instance.machine.pid and not instance.born:
             instance.born = born(instance.machine.pid)
         if instance.machine.phase is lc.Phase.STOPPED and instance.machine.wanted is lc.Wanted.UP:

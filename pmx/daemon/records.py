@@ -39,7 +39,9 @@ def brief(instance: Instance, usage: Usage | None, now: float) -> Record:
 def full(instance: Instance, usage: Usage | None, now: float, home: Home) -> Record:
     """Everything `pmx describe` and `pmx jlist` show."""
     spec, machine = instance.app.spec, instance.machine
-    restart, stop = to_wire(spec.restart), to_wire(spec.stop)
+    policy = {**to_wire(spec.restart), **to_wire(spec.stop)}
+    if not spec.restart.restart_window:
+        del policy["restart_window"]  # not set: crashes count until a good run
     return {
         **brief(instance, usage, now),
         "script": spec.command.script,
@@ -54,7 +56,7 @@ def full(instance: Instance, usage: Usage | None, now: float, home: Home) -> Rec
         "unstable_restarts": len(machine.record.crashes),
         "exit": machine.ended.words() if machine.ended else "",
         "exit_code": machine.ended.code if machine.ended else None,
-        "policy": {**restart, **stop},
+        "policy": policy,
         "env_count": len(spec.command.env),
         "history": list(instance.history),
     }

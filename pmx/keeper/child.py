@@ -12,9 +12,8 @@ import signal
 
 from pmx.keeper.protocol import Spawn
 
-_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# Python ignores these two, and an ignored signal stays ignored across exec (signal(7)).
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+# An ignored signal stays ignored across exec (signal(7)): Python ignores SIGPIPE, a script's "pmx start &" SIGQUIT.
+_RESETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 def become(order: Spawn, stdout: int, stderr: int, error_pipe: int, nofile: tuple[int, int]) -> None:
@@ -44,7 +43,7 @@ def become(order: Spawn, stdout: int, stderr: int, error_pipe: int, nofile: tupl
 
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
-    for number in _HANDLED + _IGNORED:
+    for number in _RESETTABLE:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

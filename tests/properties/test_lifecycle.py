@@ -244,28 +244,36 @@ def kernel_moves(world: World) -> Iterator[tuple[str, World]]:
             yield "clears", sim.clears(world)
 
 
-def shape(m: Machine, now: float, base: int) -> tuple[object, ...]:
+def shape(m: Machine, now: float) -> tuple[object, ...]:
     """What of `m` matters for what may follow."""
     policy = m.policy.restart
     age = (now >= m.since + policy.min_uptime) + (now >= m.since + policy.reset_after) if m.phase is Phase.ONLINE else 0
     pid = None if m.pid is None else min(m.pid, 1)
     ended = (m.ended.code, m.ended.uptime >= policy.min_uptime) if m.ended and m.phase is Phase.CLEANING else None
-    return m.wanted, m.phase, pid, m.run - base, len(m.record.crashes), min(m.record.streak, 2), age, ended
+    return m.wanted, m.phase, pid, len(m.record.crashes), min(m.record.streak, 2), age, ended
 
 
 def key(world: World, crashing: bool) -> tuple[object, ...]:
-    base = world.machine.run
-    told = tuple((type(e), e.run - base, getattr(e, "leftover", 0), getattr(e, "code", 0)) for e in world.told)
-    alive = tuple((process.run - base, process.life) for process in world.processes)
-    here = (shape(world.machine, world.now, base), alive, told)
+    """Equal for worlds that have the same future. Of run numbers only the order matters: a new one is the highest."""
+    m, saved, ends = world.machine, world.saved, world.ledger
+    about = [getattr(fact, "run", 0) for fact in world.told]
+    runs = [m.run, *about, *(process.run for process in world.processes)]
+    if crashing:
+        runs += [saved.run, *(end.run for end in ends)]
+    rank = {run: number for number, run in enumerate(sorted(set(runs)))}
+    told = tuple(
+        (type(fact), rank[run], getattr(fact, "leftover", None), getattr(fact, "code", None))
+        for fact, run in zip(world.told, about, strict=True)
+    )
+    alive = tuple((rank[process.run], process.life) for process in world.processes)
+    here = (shape(m, world.now), rank[m.run], alive, told)
     if not crashing:
         return here
-    ledger = tuple((end.run - base, end.leftover, end.code) for end in world.ledger)
-    over = tuple(run - base for run in world.over)
-    return (*here, shape(world.saved, world.now, base), ledger, over)
+    ledger = tuple((rank[end.run], end.leftover, end.code, end.run in world.over) for end in ends)
+    return (*here, shape(saved, world.now), rank[saved.run], ledger)
 
 
-def explore(policy: Policy, crashing: bool, bound: int = 200_000) -> tuple[int, dict[tuple[object, ...], World]]:
+def explore(policy: Policy, crashing: bool, bound: int = 100_000) -> tuple[int, dict[tuple[object, ...], World]]:
     """Check every world that can be reached. Returns how many there are, and one for each present that they have."""
     first = sim.begin(Machine(policy))
     seen, queue, presents = {key(first, crashing)}, deque([(first, ("begin",))]), {}

@@ -12,24 +12,33 @@ LIMIT = 30.0 * float(os.environ.get("PMX_TEST_FACTOR", "1"))
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def descriptors() -> dict[int, str]:
-    """Our open descriptors and what they are."""
+def descriptors(pid: int | str = "self") -> dict[int, str]:
+    """Open descriptors and what they are."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir(f"/proc/{pid}/fd"):
         try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
         except FileNotFoundError:
             pass  # the one that lists the directory
     return found
+
+
+def inheritable() -> set[int]:
+    """What we were started with and hand down, 0 to 2 included."""
+    return {fd for fd in descriptors() if os.get_inheritable(fd)}
 
 
 def children() -> list[int]:
     """Our children, zombies included, whichever thread started them."""
     found: list[int] = []
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
-            found += map(int, file.read().split())
+        found += map(int, _read(f"/proc/self/task/{task}/children").split())  # empty when the thread ended meanwhile
     return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process with one thread, zombies included."""
+    return [int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()]
 
 
 def processes_of(text: str) -> dict[int, str]:
@@ -88,9 +97,9 @@ def read_until(fd: int, end: bytes = b"\n") -> bytes:
 
 
 def status_mask(pid: int | str, field: str) -> int:
-    """A mask of signals in /proc/PID/status: SigBlk, SigIgn or SigCgt."""
+    """A mask of signals in /proc/PID/status, SigBlk, SigIgn or SigCgt; without 32 and 33, which are the C library's."""
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-        return next(int(line.split()[1], 16) for line in file if line.startswith(f"{field}:"))
+        return next(int(line.split()[1], 16) for line in file if line.startswith(f"{field}:")) & ~(0b11 << 31)
 
 
 @contextmanager

@@ -48,6 +48,8 @@ class Viewer:
 
     def follow(self) -> None:
         """What comes, until Ctrl-C."""
+        if not self._tails and sys.stderr.isatty():
+            print("no programs yet: what they print will show here; Ctrl-C ends", file=sys.stderr)
         bell = Bell(paths.find())
         try:
             while True:

@@ -121,9 +121,12 @@ os.kill(other, 9); os.waitpid(other, 0)
 
 
 def test_a_stray_is_known_by_its_marker_alone() -> None:
+    read_end, write_end = os.pipe()
     result = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", STRAYS, ROOT], stdin=subprocess.PIPE, capture_output=True, text=True
+        [sys.executable, "-I", "-S", "-c", STRAYS, ROOT], stdin=read_end, capture_output=True, text=True
     )
+    os.close(read_end)
+    os.close(write_end)
     assert result.stderr == ""
     assert result.stdout.splitlines() == ["True [] True []", "[]", "[('1', 1)]"]
 
