@@ -15,8 +15,8 @@ venv: ## Set up .venv with pmx (editable) and the tools
 quickstart: ## The README's first command: install, start a web server, show it
 	$(PYTHON) -m venv .venv && .venv/bin/pip install --quiet . && .venv/bin/pmx start examples/hello.py -i max && .venv/bin/pmx ls
 
-test: ## The whole test suite
-	$(PYTEST) --numprocesses 2
+test: venv ## The README's second command: install with the tools, run the whole test suite
+	.venv/bin/python -m pytest --numprocesses 2
 
 lint: ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -39,8 +39,8 @@ bench: ## pmx and its peers, side by side
 e2e: ## Only the tests on real processes
 	$(PYTEST) --numprocesses 2 tests/integration tests/e2e
 
-chaos: ## Only the tests that kill keeper and daemon
-	$(PYTEST) tests/chaos
+chaos: ## Kill the daemon a hundred times
+	PMX_CHAOS_KILLS=100 $(PYTEST) --timeout 900 tests/chaos
 
 clean: ## Remove caches and builds; .venv stays
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,5 +30,7 @@ def run_typer(name: str, text: str, argv: list[str]) -> int:
         return INTERRUPTED
     except TyperException as error:
         why = error.format_message()
-        raise UsageProblem(f"cannot {name}: {why[:1].lower()}{why[1:]}", f"pmx {name} --help shows the options") from None
+        raise UsageProblem(
+            f"cannot {name}: {why[:1].lower()}{why[1:]}", f"pmx {name} --help shows the options"
+        ) from None
     return result if isinstance(result, int) else 0

@@ -60,8 +60,10 @@ def _start_keeper(home: Home, ready_fd: int) -> None:
     try:
         # Fork and leave: the keeper must be nobody's child that waits for children.
         if (pid := os.fork()) == 0:
-            os.posix_spawn(argv[0], argv, kept)
-            os._exit(0)
+            try:
+                os.posix_spawn(argv[0], argv, kept)
+            finally:
+                os._exit(0)  # whatever happened: there must be no second command line; the pipe tells
     except OSError as error:
         raise errors.ResourceProblem(f"cannot start the daemon: {error.strerror}", "try again later") from None
     os.waitpid(pid, 0)

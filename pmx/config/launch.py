@@ -1,5 +1,8 @@
-"""From the options of `pmx start` to a spec: names are looked up, units parsed, paths made absolute. Reports all
-that is wrong before anything is started."""
+"""From the options of `pmx start` to a spec: names are looked up, units parsed, paths made absolute.
+
+The rules that have a name here without an underscore are those of an ecosystem file, too (model.py, load.py).
+Whatever is wrong is reported before anything is started.
+"""
 
 import os
 import shlex
@@ -37,13 +40,26 @@ class Options(NamedTuple):
     gid: str | None = None
 
 
+def named(given: Options) -> list[str]:
+    """The options that were given, as they are typed."""
+    return [f"--{key.replace('_', '-')}" for key, value in given._asdict().items() if value != _NOTHING[key]]
+
+
+_NOTHING = Options._field_defaults
+
+
+def is_ecosystem(target: str) -> bool:
+    """Whether `target` is a file that describes programs, and not a program. Here, because load.py is dear."""
+    path = os.path.expanduser(target)
+    return os.path.splitext(path)[1].lower() in (".yaml", ".yml", ".json") and os.path.isfile(path)
+
+
 def is_in_list(target: str, given: Options, records: Callable[[], list[dict[str, Any]]]) -> bool:
     """Whether `target` means programs in the list: no such file is here, no option describes a new one, and it fits.
 
     `records` asks the daemon for the list, and is called only when it matters.
     """
-    describes_new = any(value != Options._field_defaults[key] for key, value in given._asdict().items())
-    if describes_new or os.path.isfile(os.path.expanduser(target)):
+    if named(given) or os.path.isfile(os.path.expanduser(target)):
         return False
     if target == "all" or (len(target) > 2 and target[0] == target[-1] == "/"):
         return True
@@ -52,15 +68,13 @@ def is_in_list(target: str, given: Options, records: Callable[[], list[dict[str,
 
 def spec_of(target: str, given: Options, args: Sequence[str], cwd: str, environ: Mapping[str, str]) -> AppSpec:
     """The application that ``pmx start target`` means. Raises ProgramProblem and UsageProblem."""
-    where = os.path.abspath(os.path.join(cwd, os.path.expanduser(given.cwd or "")))
-    if not os.path.isdir(where):
-        raise UsageProblem(f"cannot start {target} in {where}: there is no such directory", "see --cwd")
+    where = directory(given.cwd, cwd)
     program = resolve(
         target,
         cwd=cwd,
         environ=environ,
         interpreter=given.interpreter,
-        interpreter_args=shlex.split(given.interpreter_args),
+        interpreter_args=words(given.interpreter_args),
         args=args,
     )
     name = given.name if given.name is not None else program.name
@@ -68,16 +82,16 @@ def spec_of(target: str, given: Options, args: Sequence[str], cwd: str, environ:
     return AppSpec(
         name=name,
         namespace=given.namespace,
-        instances=_instances(given.instances),
+        instances=1 if given.instances is None else instances(given.instances),
         command=_command(program, where, given, environ),
         restart=_restart(given),
         stop=_stop(given),
-        logs=LogPolicy(_log_path(given.output, cwd), _log_path(given.error, cwd)),
+        logs=LogPolicy(log_path(given.output, cwd), log_path(given.error, cwd)),
     )
 
 
 def _command(program: Program, cwd: str, given: Options, environ: Mapping[str, str]) -> Command:
-    env = {**program.env, **environ, **dict(_assignment(text) for text in given.env or ())}
+    env = {**program.env, **environ, **dict(assignment(text) for text in given.env or ())}
     return Command(
         argv=program.argv,
         cwd=cwd,
@@ -85,7 +99,7 @@ def _command(program: Program, cwd: str, given: Options, environ: Mapping[str, s
         script=program.script,
         interpreter=program.interpreter,
         umask=_umask(),
-        identity=_identity(given),
+        identity=identity(given.uid, given.gid),
     )
 
 
@@ -94,20 +108,6 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
-
-
-def _instances(text: str | None) -> int:
-    """PM2's rule: max or 0 is one a core, a negative number is that many less, but never less than one."""
-    if text is None:
-        return 1
-    cores = len(os.sched_getaffinity(0))
-    if text == "max":
-        return cores
-    try:
-        number = int(text)
-    except ValueError:
-        raise UsageProblem(f"cannot start {text!r} instances: it is no number", "give a number, max or -1") from None
-    return number if number > 0 else max(1, cores + number)
 
 
 def _restart(given: Options) -> RestartPolicy:
@@ -119,11 +119,51 @@ def _restart(given: Options) -> RestartPolicy:
     if given.restart_delay is not None:
         found["restart_delay"] = parse_duration(given.restart_delay)
     if given.stop_exit_codes is not None:
-        found["stop_exit_codes"] = _codes(given.stop_exit_codes)
+        found["stop_exit_codes"] = exit_codes(given.stop_exit_codes)
     return RestartPolicy(**found)
 
 
-def _codes(text: str) -> tuple[int, ...]:
+def _stop(given: Options) -> StopPolicy:
+    found: dict[str, Any] = {"treekill": not given.no_treekill}
+    if given.kill_timeout is not None:
+        found["kill_timeout"] = parse_duration(given.kill_timeout)
+    if given.stop_signal is not None:
+        found["signal"] = signal_name(given.stop_signal)
+    return StopPolicy(**found)
+
+
+# --- what one word means ------------------------------------------------------------------------------------
+
+
+def directory(text: str | None, cwd: str) -> str:
+    """Absolute, and there."""
+    path = os.path.abspath(os.path.join(cwd, os.path.expanduser(text or "")))
+    if not os.path.isdir(path):
+        raise UsageProblem(f"cannot start a program in {path}: there is no such directory", "see --cwd")
+    return path
+
+
+def words(text: str) -> list[str]:
+    """Split as a shell does."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageProblem(f"cannot split {text!r} into arguments: {str(error).lower()}", "close the quote") from None
+
+
+def instances(text: str) -> int:
+    """PM2's rule: max or 0 is one a core, a negative number is that many less, but never less than one."""
+    cores = len(os.sched_getaffinity(0))
+    if text == "max":
+        return cores
+    try:
+        number = int(text)
+    except ValueError:
+        raise UsageProblem(f"cannot start {text!r} instances: it is no number", "give a number, max or -1") from None
+    return number if number > 0 else max(1, cores + number)
+
+
+def exit_codes(text: str) -> tuple[int, ...]:
     try:
         codes = tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:
@@ -133,16 +173,7 @@ def _codes(text: str) -> tuple[int, ...]:
     return codes
 
 
-def _stop(given: Options) -> StopPolicy:
-    found: dict[str, Any] = {"treekill": not given.no_treekill}
-    if given.kill_timeout is not None:
-        found["kill_timeout"] = parse_duration(given.kill_timeout)
-    if given.stop_signal is not None:
-        found["signal"] = _signal(given.stop_signal)
-    return StopPolicy(**found)
-
-
-def _signal(text: str) -> str:
+def signal_name(text: str) -> str:
     import signal
 
     if text == "auto":
@@ -153,38 +184,54 @@ def _signal(text: str) -> str:
     return name
 
 
-def _log_path(text: str | None, cwd: str) -> str:
+def log_path(text: str | None, cwd: str) -> str:
     """Absolute; ``NULL`` and ``/dev/null`` mean no log, as in PM2."""
     if not text:
         return ""
     return "/dev/null" if text == "NULL" else os.path.abspath(os.path.join(cwd, os.path.expanduser(text)))
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name or "\0" in text:
         raise UsageProblem(f"cannot read --env {name}: it must be KEY=VALUE")
     return name, value
 
 
-def _identity(given: Options) -> Identity:
-    if given.uid is None and given.gid is None:
+def identity(uid: str | None, gid: str | None) -> Identity:
+    """Who the names or numbers of a user and a group mean. Only root may say so."""
+    if uid is None and gid is None:
         return Identity()
-    import grp
+    if os.geteuid() != 0:
+        raise UsageProblem("cannot run a program as another user: only root may", "leave out the user and the group")
+    group = None if gid is None else _group(gid)
+    if uid is None:
+        return Identity(gid=group, groups=() if group is None else (group,))
+    user = _user(uid)
+    main = user.pw_gid if group is None else group
+    return Identity(user.pw_uid, main, tuple(os.getgrouplist(user.pw_name, main)))
+
+
+def _user(text: str) -> Any:
     import pwd
 
-    if os.geteuid() != 0:
-        raise UsageProblem("cannot run a program as another user: only root may", "leave out --uid and --gid")
     try:
-        user = None if given.uid is None else _user(given.uid, pwd)
-        gid = given.gid and (int(given.gid) if given.gid.isdigit() else grp.getgrnam(given.gid).gr_gid)
-    except KeyError as error:
-        raise UsageProblem(f"cannot run a program as {given.uid or given.gid}: {error.args[0]}") from None
-    if user is None:
-        return Identity(gid=int(gid or 0), groups=(int(gid or 0),))
-    main_group = user.pw_gid if gid is None else int(gid)
-    return Identity(user.pw_uid, main_group, tuple(os.getgrouplist(user.pw_name, main_group)))
+        return pwd.getpwuid(int(text)) if text.isdecimal() else pwd.getpwnam(text)
+    except (KeyError, ValueError, OverflowError):  # not there, not possible in a name, not possible as a number
+        raise UsageProblem(f"cannot run a program as {text!r}: there is no such user") from None
 
 
-def _user(text: str, pwd: Any) -> Any:
-    return pwd.getpwuid(int(text)) if text.isdigit() else pwd.getpwnam(text)
+def _group(text: str) -> int:
+    """A number need not have a name."""
+    import grp
+
+    try:
+        number = int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+    except (KeyError, ValueError):
+        number = _NO_ID
+    if number >= _NO_ID:
+        raise UsageProblem(f"cannot run a program in the group {text!r}: there is no such group")
+    return number
+
+
+_NO_ID = 2**32 - 1  # (gid_t) -1, which setgid(2) refuses

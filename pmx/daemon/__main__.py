@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     except ConnectionError as error:
         log.error("lost the keeper: %s; programs go on, unmanaged", error)
         return 3
-    except Exception:
+    except Exception:  # the last chance to say why; the keeper starts the next one
         log.exception("cannot go on")
         return 1
     return 0

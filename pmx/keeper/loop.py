@@ -25,6 +25,7 @@ class Keeper:
         self.poller = Poller()
         self.programs = Programs(self.poller, self._tell, nofile)
         self.quitting = False
+        self._stopping = ""  # the signal that told us to end
         self.result: int | None = None
         self._starter: Callable[[str], None] | None = starter
         self._wake = _wake_on_signals()
@@ -63,6 +64,8 @@ class Keeper:
         self._tell(p.Hello(p.VERSION, os.getpid(), runs.living(), list(runs.ends), store.names()))
         for end in runs.ends.values():
             self._tell(end)
+        if self._stopping:
+            self._tell(p.Stopping(self._stopping))  # the daemon that was told has died
 
     def _hear(self) -> None:
         link = self.brain.link
@@ -78,7 +81,10 @@ class Keeper:
             self._hang_up()
             return
         for message in messages:
-            self._obey(message)
+            try:
+                self._obey(message)
+            except Exception as error:  # noqa: BLE001  # the messages behind it have come only once
+                log(f"internal error: {type(error).__name__}: {error}")
 
     def _hang_up(self) -> None:
         if self.brain.link is not None:
@@ -156,6 +162,7 @@ class Keeper:
 
     def _told_to_end(self, name: str) -> None:
         log(f"got {name}")
+        self._stopping = name
         if self.brain.link is not None and not self.quitting:
             self._tell(p.Stopping(name))
         else:

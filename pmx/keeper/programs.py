@@ -31,7 +31,7 @@ class Programs:
             pid, pipe = spawn.fork(order, self.store, self._nofile)
         except OSError as error:
             why = f"{error.strerror} ({errno.errorcode.get(error.errno or 0, 'unknown')})"
-            self._tell(p.Failed(order.key, order.run, error.errno or 0, f"cannot start {order.argv[0]}: {why}"))
+            self._tell(p.Failed(order.key, order.run, error.errno or 0, f"cannot start {''.join(order.argv[:1])}: {why}"))
             return
         run = Run(order, pid, pipe)
         self.runs.add(run)

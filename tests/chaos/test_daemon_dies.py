@@ -56,7 +56,9 @@ def _act(pmx: Pmx, act: str) -> "subprocess.Popen[str] | None":
             arguments = ["start", "victim"]
         case _:
             return None
-    return subprocess.Popen(pmx.argv(*arguments), env=pmx.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        pmx.argv(*arguments), env=pmx.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def _check_the_end(pmx: Pmx, printer: int) -> None:

@@ -213,9 +213,10 @@ def moves(world: World, crashing: bool) -> Iterator[tuple[str, World]]:
         yield f"hears {world.told[0]}", sim.hears(world)
     if world.machine.deadline is not None:
         yield "elapses", sim.elapses(world)
-    yield from ages(world)
-    yield from kernel_moves(world)
-    if crashing:
+    yield from kernel_moves(world, ((1, False), (1, True)) if crashing else ((0, False), (1, False), (1, True)))
+    if not crashing:
+        yield from ages(world)
+    else:
         for acknowledged in (True, False):
             yield f"saves, acknowledged={acknowledged}", sim.saves(world, acknowledged)
         for orders_lost in (True, False):
@@ -232,13 +233,13 @@ def ages(world: World) -> Iterator[tuple[str, World]]:
                 yield f"is {age} s old", sim.waits(world, m.since + age - world.now)
 
 
-def kernel_moves(world: World) -> Iterator[tuple[str, World]]:
+def kernel_moves(world: World, ends: tuple[tuple[int, bool], ...]) -> Iterator[tuple[str, World]]:
     match world.alive.life if world.alive else None:
         case Life.EXECUTING:
             yield "execs", sim.execs(world)
             yield "fails", sim.fails(world)
         case Life.LIVING if len(world.ledger) < 2:
-            for code, leftover in ((0, False), (1, False), (1, True)):
+            for code, leftover in ends:
                 yield f"exits {code}, leftover={leftover}", sim.exits(world, code, "", leftover)
         case Life.LEFTOVER:
             yield "clears", sim.clears(world)
@@ -246,9 +247,11 @@ def kernel_moves(world: World) -> Iterator[tuple[str, World]]:
 
 def shape(m: Machine, now: float) -> tuple[object, ...]:
     """What of `m` matters for what may follow."""
-    policy = m.policy.restart
-    age = (now >= m.since + policy.min_uptime) + (now >= m.since + policy.reset_after) if m.phase is Phase.ONLINE else 0
     pid = None if m.pid is None else min(m.pid, 1)
+    policy = m.policy.restart
+    if not policy.autorestart or policy.restart_delay > 0 > policy.max_restarts:
+        return m.wanted, m.phase, pid  # such a policy looks at nothing that was
+    age = (now >= m.since + policy.min_uptime) + (now >= m.since + policy.reset_after) if m.phase is Phase.ONLINE else 0
     ended = (m.ended.code, m.ended.uptime >= policy.min_uptime) if m.ended and m.phase is Phase.CLEANING else None
     return m.wanted, m.phase, pid, len(m.record.crashes), min(m.record.streak, 2), age, ended
 
@@ -262,14 +265,14 @@ def key(world: World, crashing: bool) -> tuple[object, ...]:
         runs += [saved.run, *(end.run for end in ends)]
     rank = {run: number for number, run in enumerate(sorted(set(runs)))}
     told = tuple(
-        (type(fact), rank[run], getattr(fact, "leftover", None), getattr(fact, "code", None))
+        (type(fact), rank[run], getattr(fact, "leftover", None), run == m.run and getattr(fact, "code", None))
         for fact, run in zip(world.told, about, strict=True)
     )
     alive = tuple((rank[process.run], process.life) for process in world.processes)
     here = (shape(m, world.now), rank[m.run], alive, told)
     if not crashing:
         return here
-    ledger = tuple((rank[end.run], end.leftover, end.code, end.run in world.over) for end in ends)
+    ledger = tuple((rank[end.run], end.leftover, end.run in world.over) for end in ends)
     return (*here, shape(saved, world.now), rank[saved.run], ledger)
 
 

@@ -32,9 +32,7 @@ def command(  # noqa: PLR0913  # an option is a parameter, for typer; the values
     ] = None,
     min_uptime: Annotated[Text, typer.Option(help="A shorter run is a crash: 1000 (ms), 10s.")] = None,
     restart_delay: Annotated[Text, typer.Option(help="A fixed delay before each restart: 500 (ms), 2s.")] = None,
-    stop_exit_codes: Annotated[
-        Text, typer.Option(help="Exit codes that mean done, with commas between: 0,3.")
-    ] = None,
+    stop_exit_codes: Annotated[Text, typer.Option(help="Exit codes that mean done, with commas between: 0,3.")] = None,
     kill_timeout: Annotated[
         Text, typer.Option("--kill-timeout", "-k", help="Time to end by itself before SIGKILL: 3000 (ms), 10s.")
     ] = None,

@@ -21,6 +21,7 @@ _STATUS = {
     "cleaning": "waiting restart",
 }
 
+
 def jlist(records: Sequence[Record]) -> str:
     """The list of processes as `pm2 jlist` prints it, on one line."""
     listed = [_process(record) for record in records]

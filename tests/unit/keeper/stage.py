@@ -44,7 +44,8 @@ M = TypeVar("M", bound=p.Message)
 class Daemon:
     """The daemon's end of one connection."""
 
-    def __init__(self, meeting: socket.socket) -> None:
+    def __init__(self, meeting: socket.socket, directory: str) -> None:
+        self._directory = directory
         self._meeting = meeting
         text, (fd,), _, _ = socket.recv_fds(meeting, 100, 1, socket.MSG_CMSG_CLOEXEC)
         self.pid = int(text)
@@ -53,7 +54,13 @@ class Daemon:
         self._heard: list[tuple[p.Message, list[int]]] = []
 
     def say(self, *messages: p.Message) -> None:
-        self.link.sendall(b"".join(map(p.encode, messages)))
+        self.link.sendall(b"".join(p.encode(self._marked(message)) for message in messages))
+
+    def _marked(self, message: p.Message) -> p.Message:
+        """With our directory in its environment: by that the test finds what it left behind."""
+        if isinstance(message, p.Spawn):
+            return message._replace(env={**message.env, "STAGE": self._directory})
+        return message
 
     def hear(self, kind: type[M]) -> M:
         """The next message, which must be of this kind."""
@@ -107,11 +114,16 @@ class Daemon:
     def hang_up(self) -> None:
         self.link.close()
 
+    def close(self) -> None:
+        self.link.close()
+        self._meeting.close()
+
 
 class Stage:
     """The keeper, and whoever comes as its daemon."""
 
     def __init__(self, directory: str) -> None:
+        self._directory = directory
         self.log_path = f"{directory}/keeper.log"
         self._door = socket.socket(socket.AF_UNIX)
         self._door.bind(f"{directory}/door")
@@ -131,7 +143,7 @@ class Stage:
         await_readable(self._door.fileno())
         meeting, _ = self._door.accept()
         await_readable(meeting.fileno())
-        self._daemons.append(Daemon(meeting))
+        self._daemons.append(Daemon(meeting, self._directory))
         return self._daemons[-1]
 
     def ready(self) -> Daemon:
@@ -156,19 +168,18 @@ class Stage:
         return self.process.wait(LIMIT)
 
     def close(self) -> None:
-        """End the keeper as its daemon would."""
+        """End the keeper as its daemon would, or at once when there is none."""
         try:
-            if self.process.poll() is None and self._daemons:
+            if self.process.poll() is None:
                 try:
                     self._daemons[-1].say(p.Quit())
                     self._daemons[-1].exit()
-                except OSError:
-                    self.process.terminate()  # no daemon: it ends at once
+                except (OSError, IndexError):
+                    self.process.terminate()
                 self.end()
         finally:
             self.process.kill()
             self.process.communicate()
             for daemon in self._daemons:
-                daemon.hang_up()
-                daemon._meeting.close()
+                daemon.close()
             self._door.close()
