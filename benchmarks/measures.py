@@ -135,7 +135,7 @@ def crash(plan: Plan) -> Table:
     """Fifty programs that fail at once, again and again: is the daemon still there for others?"""
     seconds = plan.rounds(10, 4)
     title = f"crash: 50 programs that exit at once, for {seconds} s"
-    table = plan.table(title, "ls median", "ls max", "daemon CPU", "program starts")
+    table = plan.table(title, "ls median", "ls max", "lists", "daemon CPU", "program starts")
 
     def once(contender: Contender) -> None:
         with session(contender) as opened:
@@ -146,7 +146,7 @@ def crash(plan: Plan) -> Table:
             script.write_text(f"echo >>{count}\nexit 1\n")
             times: list[float] = []
             share = _cpu_share(opened.pids(), lambda: times.extend(_watch_crashes(opened, str(script), seconds)))
-            listing = milliseconds(statistics.median(times)), milliseconds(max(times))
+            listing = milliseconds(statistics.median(times)), milliseconds(max(times)), str(len(times))
             table.add(contender.name, *listing, percent(share), f"{count.stat().st_size:,}")
 
     _alternate({each.name: partial(once, each) for each in plan.contenders}, 1, table, warm_up=False)

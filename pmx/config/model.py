@@ -13,7 +13,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, C
 
 from pmx.config import launch
 from pmx.core.fleet import check_name
-from pmx.errors import UsageProblem
+from pmx.errors import PmxError, UsageProblem
 from pmx.units import parse_duration
 
 
@@ -26,6 +26,11 @@ def _key(*names: str, doc: str, default: Any = None) -> Any:
 # --- values -------------------------------------------------------------------------------------------------
 
 
+def told(problem: PmxError) -> str:
+    """In one line; without a hint about options, which a file does not have."""
+    return f"{problem.message}; {problem.hint}" if problem.hint and "--" not in problem.hint else problem.message
+
+
 def _checked(rule: Callable[[str], object]) -> AfterValidator:
     """The text must please a rule of the command line."""
 
@@ -33,8 +38,7 @@ def _checked(rule: Callable[[str], object]) -> AfterValidator:
         try:
             rule(text)
         except UsageProblem as problem:
-            hint = "" if not problem.hint or "--" in problem.hint else f"; {problem.hint}"  # there are no options here
-            raise ValueError(problem.message + hint) from None
+            raise ValueError(told(problem)) from None
         return text
 
     return AfterValidator(check)
@@ -61,8 +65,8 @@ def _digits_as_number(value: Any) -> Any:
 
 
 def _codes_as_text(value: Any) -> Any:
-    many = isinstance(value, list) and all(isinstance(code, (int, str)) and code is not True for code in value)
-    return ",".join(map(str, value)) if many else _number_as_text(value)
+    codes = [_number_as_text(code) for code in value] if isinstance(value, list) else [_number_as_text(value)]
+    return ",".join(codes) if all(isinstance(code, str) for code in codes) else value
 
 
 def _split(value: Any) -> Any:
@@ -71,7 +75,7 @@ def _split(value: Any) -> Any:
     try:
         return launch.words(value)
     except UsageProblem as problem:
-        raise ValueError(problem.message) from None
+        raise ValueError(told(problem)) from None
 
 
 def _env_name(name: str) -> str:

@@ -6,6 +6,7 @@ daemon that dies earlier is told again, and one that dies later need not be.
 
 import asyncio
 import logging
+from signal import SIGKILL
 
 from pmx.core import lifecycle as lc
 from pmx.core.restart import Exit
@@ -82,7 +83,7 @@ class Facts:
         for key, (run, _) in living.items():
             if self._fleet.find(key) is None:
                 log.error("ending run %d of %s, which is in no snapshot", run, key)
-                self._link.send(p.Signal(key, run, 9, lc.Whom.ALL.value))
+                self._link.send(p.Signal(key, run, SIGKILL, lc.Whom.ALL.value))
         for name in hello.descriptors:
             instance_id, stream = parse_name(name)
             owner = self._fleet.by_id.get(instance_id)

@@ -1,6 +1,7 @@
 """Effects on the real world: the keeper, the log files, the event bus, the snapshot."""
 
 import os
+from signal import SIGKILL
 
 from pmx.core.lifecycle import Changed, Phase, Whom
 from pmx.core.spec import AppSpec
@@ -61,7 +62,7 @@ class Hands:
         self._link.send(p.Signal(instance.key, run, number, whom.value))
 
     def kill(self, instance: Instance, run: int) -> None:
-        self._link.send(p.Signal(instance.key, run, 9, Whom.ALL.value))
+        self._link.send(p.Signal(instance.key, run, SIGKILL, Whom.ALL.value))
 
     def changed(self, instance: Instance, change: Changed) -> None:
         at = wall()

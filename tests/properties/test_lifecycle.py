@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pmx.core import simulate as sim
 from pmx.core.lifecycle import (
@@ -43,6 +44,7 @@ from pmx.core.lifecycle import (
     Wanted,
     step,
 )
+from pmx.core.restart import Exit
 from pmx.core.simulate import Exec, Life, Program, World
 from pmx.core.spec import RestartPolicy, StopPolicy
 
@@ -54,12 +56,23 @@ COMMANDS = (Start(), Stop(), Restart())
 SMALL = Policy(
     RestartPolicy(max_restarts=2, min_uptime=1.0, reset_after=4.0, stop_exit_codes=(0,)), StopPolicy(kill_timeout=2.0)
 )
+
+
+def restarting(**fields: Any) -> Policy:
+    """SMALL with other rules of restarting."""
+    return replace(SMALL, restart=replace(SMALL.restart, **fields))
+
+
 POLICIES = {
     "limit of two": SMALL,
-    "no limit": replace(SMALL, restart=replace(SMALL.restart, max_restarts=-1)),
-    "no restart": replace(SMALL, restart=replace(SMALL.restart, autorestart=False)),
-    "fixed delay": replace(SMALL, restart=replace(SMALL.restart, restart_delay=3.0, max_restarts=1)),
+    "no restart": restarting(autorestart=False),
+    "fixed delay, longer than min_uptime": restarting(restart_delay=3.0, max_restarts=1),
 }
+FORGETFUL = restarting(restart_delay=1.0, max_restarts=-1)
+"""Nothing of the past decides what follows, which keeps the search with daemon crashes small."""
+
+LAG = 2
+"""So many ends may be told and not acknowledged."""
 
 # ── laws ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,23 +167,22 @@ def facts(run: int) -> tuple[Event, ...]:
 # ── what must happen in the end ─────────────────────────────────────────────────────────────────────────────────
 
 CRASHES = Program(lifetime=0.0, code=1)
+STUBBORN = Program(obeys=False, leaves=True)
 PROGRAMS = {
     "crashes at once": CRASHES,
-    "crashes, leaves stubborn children": replace(CRASHES, leaves=True, obeys=False),
-    "cannot be executed": Program(Exec.FAILS),
-    "hangs in exec": Program(Exec.HANGS),
-    "runs for ever": Program(),
-    "runs for ever, ignores the signal": Program(obeys=False),
-    "ignores the signal, leaves children": Program(obeys=False, leaves=True),
-    "is done": Program(lifetime=2.0),
+    "crashes at once, and its children have to be killed": replace(CRASHES, obeys=False, leaves=True),
+    "cannot be executed": replace(CRASHES, exec=Exec.FAILS),
+    "hangs in exec": replace(CRASHES, exec=Exec.HANGS),
+    "runs for ever": Program(leaves=True),
+    "runs for ever, and has to be killed": STUBBORN,
+    "is done after a while": Program(lifetime=2.0),
 }
-ENDLESS = {Program(), Program(obeys=False), Program(obeys=False, leaves=True)}
-STEPS = 120
+LATE = 0.001
 
 
-def play(world: World, program: Program) -> World:
-    """The state of rest that `world` comes to, or the world after STEPS moves; the laws hold on the way."""
-    for _, following in zip(range(STEPS), sim.play(world, program), strict=False):
+def play(world: World, program: Program, moves: int = 150, until: float = inf) -> World:
+    """The state of rest that `world` comes to, or the world after so many moves; the laws hold on the way."""
+    for _, following in zip(range(moves), sim.play(world, program, until), strict=False):
         check_world(following)
         check_move(world, following)
         world = following
@@ -178,26 +190,58 @@ def play(world: World, program: Program) -> World:
 
 
 def check_stops(world: World, program: Program) -> None:
-    """A stop ends in STOPPED, without a process, within the time that a stubborn program may take."""
-    stop = world.machine.policy.stop
+    """A stop ends in STOPPED, without a process, within the time that the most stubborn program may take."""
     stopped = play(sim.command(world, Stop()), program)
     assert stopped.machine.phase is Phase.STOPPED, f"{stopped.machine.phase} after a stop"
     assert not stopped.processes
-    assert stopped.now <= world.now + 2 * stop.kill_timeout + KILL_RETRY + 0.001, "a stop takes too long"
+    limit = 2 * world.machine.policy.stop.kill_timeout + KILL_RETRY
+    assert stopped.now <= world.now + limit + LATE, f"a stop takes {stopped.now - world.now} s"
 
 
 def check_runs(world: World, program: Program) -> None:
-    """A start ends with the program running, or at rest as COMPLETED or ERRORED; a crash loop with a limit ends."""
+    """A start ends with the program running, or at rest as COMPLETED or ERRORED: no crash loop outlives its limit."""
     policy = world.machine.policy.restart
-    ended = play(sim.command(world, Start()), program)
-    if program in ENDLESS:
-        assert ended.machine.phase is Phase.ONLINE
-    elif program.lifetime >= policy.min_uptime and program.exec is Exec.WORKS:
-        assert ended.machine.phase is Phase.COMPLETED
-    elif policy.max_restarts < 0 and policy.autorestart:
-        assert ended.machine.phase not in RESTING, "gave up, though there is no limit"
+    ended = play(sim.command(world, Start()), program).machine
+    last = ended.ended or Exit()
+    if ended.phase is Phase.ONLINE:
+        assert program.exec is Exec.WORKS, "online without exec"
+        assert program.lifetime == inf, "no end of restarts"
+    elif ended.phase is Phase.COMPLETED:
+        assert last.code in policy.stop_exit_codes or not (policy.autorestart or last.code)
     else:
-        assert ended.machine.phase is Phase.ERRORED, f"{ended.machine.phase}, and no end of restarts"
+        assert ended.phase is Phase.ERRORED, f"{ended.phase}, and no end of restarts"
+        assert not policy.autorestart or last.uptime < policy.min_uptime, f"errored after {last.uptime} s"
+
+
+def check_limit(policy: Policy, program: Program, sound_runs: int = 0) -> None:
+    """After so many sound runs, none long enough to reset anything, a crash loop has exactly max_restarts restarts."""
+    limit = policy.restart.max_restarts
+    world = sim.command(sim.begin(Machine(policy)), Start())
+    sound = replace(CRASHES, lifetime=policy.restart.min_uptime)
+    while world.machine.restarts < sound_runs:
+        world = play(world, sound, 1)
+    ended = play(world, program, 12 * (limit + 2)).machine
+    assert ended.phase is Phase.ERRORED, f"{ended.phase} after {ended.restarts} restarts, {limit} are allowed"
+    assert ended.restarts == sound_runs + limit, f"{ended.restarts} restarts, {limit} are allowed"
+
+
+def check_no_limit(policy: Policy, program: Program) -> None:
+    """What is not limited, or does not crash, is restarted for ever."""
+    ended = play(sim.command(sim.begin(Machine(policy)), Start()), program, 400).machine
+    assert ended.phase not in RESTING, f"{ended.phase} ({ended.shown}) after {ended.restarts} restarts"
+    assert ended.restarts > 30
+
+
+def check_polite(leaves: bool) -> None:
+    """What obeys its stop signal is never killed, and is not waited for."""
+    up = play(sim.command(sim.begin(Machine(SMALL)), Start()), Program())
+    polite = Program(leaves=leaves)
+    for end in (sim.command(up, Stop()), sim.command(up, Restart()), sim.exits(up, 1, "", leaves)):
+        world = end
+        for world in sim.play(end, polite, up.now + 1):
+            assert not any(isinstance(action, Kill) for action in world.done), "killed, though it would have obeyed"
+        phase = Phase.STOPPED if world.machine.wanted is Wanted.DOWN else Phase.ONLINE
+        assert (world.machine.phase, world.now < up.now + 1) == (phase, True)
 
 
 # ── the search ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -238,7 +282,7 @@ def kernel_moves(world: World, ends: tuple[tuple[int, bool], ...]) -> Iterator[t
         case Life.EXECUTING:
             yield "execs", sim.execs(world)
             yield "fails", sim.fails(world)
-        case Life.LIVING if len(world.ledger) < 2:
+        case Life.LIVING if len(world.ledger) < LAG:
             for code, leftover in ends:
                 yield f"exits {code}, leftover={leftover}", sim.exits(world, code, "", leftover)
         case Life.LEFTOVER:
@@ -297,3 +341,163 @@ def explore(policy: Policy, crashing: bool, bound: int = 100_000) -> tuple[int, 
             raise AssertionError(f"{error}\n  after {'; '.join((*path, '...'))}\n  in {world}") from error
         assert len(seen) <= bound, "the search does not close"
     return len(seen), presents
+
+
+# ── the tests ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_all(policy: Policy) -> int:
+    """The whole of a search without daemon crashes: no move breaks a law, and every world comes to a good end."""
+    count, presents = explore(policy, crashing=False)
+    for world in presents.values():
+        check_total(world.machine, world.now)
+        for program in (Program(), STUBBORN, Program(Exec.HANGS)):
+            check_stops(world, program)
+        for program in PROGRAMS.values():
+            check_runs(world, program)
+    return count
+
+
+def check_all_crashes(policy: Policy) -> int:
+    """The whole of a search in which the daemon may crash between any two moves."""
+    count, presents = explore(policy, crashing=True)
+    for world in presents.values():
+        check_total(world.machine, world.now)
+        check_stops(world, STUBBORN)
+    return count
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_no_order_of_events_breaks_a_law(policy: Policy) -> None:
+    assert 90 < check_all(policy) < 1000
+
+
+def test_no_daemon_crash_breaks_a_law() -> None:
+    assert 10_000 < check_all_crashes(FORGETFUL) < 20_000
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_what_obeys_is_not_killed(leaves: bool) -> None:
+    check_polite(leaves)
+
+
+@pytest.mark.parametrize("program", [CRASHES, PROGRAMS["hangs in exec"], PROGRAMS["cannot be executed"]])
+@pytest.mark.parametrize("sound_runs", [0, 30])
+def test_a_streak_of_long_delays_is_no_way_past_the_limit(program: Program, sound_runs: int) -> None:
+    check_limit(Policy(), program, sound_runs)
+    check_limit(restarting(max_restarts=3, restart_delay=60.0), program, sound_runs)
+
+
+def test_pm2s_hole() -> None:
+    """pm2.md section 0: crashes stop counting min_uptime * max_restarts after creation, or by a long restart_delay."""
+    policy = Policy(RestartPolicy(max_restarts=3))
+    check_limit(policy, replace(CRASHES, lifetime=0.9), sound_runs=16)
+    check_limit(restarting(max_restarts=3, restart_delay=1.0), CRASHES)
+
+
+delays = st.sampled_from([0.0, 0.001, 0.1, 1.0, 3.0, 20.0, 600.0])
+policies = st.builds(
+    RestartPolicy,
+    min_uptime=st.sampled_from([0.05, 1.0, 5.0, 60.0]),
+    max_restarts=st.integers(0, 6),
+    restart_delay=delays,
+    backoff_initial=delays,
+    backoff_factor=st.sampled_from([1.0, 1.5, 2.0, 100.0]),
+    backoff_max=delays,
+    backoff_jitter=st.sampled_from([0.0, 0.1, 1.0]),
+    reset_after=st.sampled_from([0.5, 10.0, 30.0]),
+).map(lambda restart: Policy(restart, StopPolicy(kill_timeout=30.0)))
+restless = st.builds(
+    Program, st.sampled_from(Exec), st.just(0.0), st.integers(0, 2), obeys=st.booleans(), leaves=st.booleans()
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(policies, restless, st.sampled_from([0.0, 0.5, 0.99]), st.integers(0, 5))
+def test_a_crash_loop_has_exactly_max_restarts_restarts(
+    policy: Policy, program: Program, share: float, sound_runs: int
+) -> None:
+    if policy.restart.reset_after <= policy.restart.min_uptime:
+        sound_runs = 0  # there are no sound runs that reset nothing
+    check_limit(policy, replace(program, lifetime=share * policy.restart.min_uptime), sound_runs)
+
+
+@settings(deadline=None, max_examples=20)
+@given(policies, restless)
+def test_without_a_limit_nothing_gives_up(policy: Policy, program: Program) -> None:
+    check_no_limit(replace(policy, restart=replace(policy.restart, max_restarts=-1)), program)
+
+
+@settings(deadline=None, max_examples=20)
+@given(policies, st.sampled_from([1.0, 1.5, 1000.0]), st.booleans())
+def test_sound_runs_are_never_limited(policy: Policy, factor: float, leaves: bool) -> None:
+    check_no_limit(policy, Program(lifetime=factor * policy.restart.min_uptime, code=1, leaves=leaves))
+
+
+class Schedule(RuleBasedStateMachine):
+    """Any policy, any program, any order, and clocks that stand still at nothing."""
+
+    @initialize(policy=policies, autorestart=st.booleans(), up=st.booleans())
+    def begin(self, policy: Policy, autorestart: bool, up: bool) -> None:
+        restart = replace(policy.restart, autorestart=autorestart)
+        self.world = sim.begin(Machine(replace(policy, restart=restart)), now=1e6)
+        if up:
+            self.command(Start())
+
+    def move(self, after: World) -> None:
+        check_move(self.world, after)
+        check_total(after.machine, after.now)
+        self.world = after
+
+    @rule(event=st.sampled_from(COMMANDS))
+    def command(self, event: Event) -> None:
+        after = sim.command(self.world, event)
+        check_command(self.world, event, after)
+        self.move(after)
+
+    @precondition(lambda self: self.world.told)
+    @rule(many=st.booleans())
+    def hears(self, many: bool) -> None:
+        for _ in self.world.told if many else self.world.told[:1]:
+            self.move(sim.hears(self.world))
+
+    @rule(seconds=st.sampled_from([0.01, 1.0, 40.0]) | st.floats(0, 100))
+    def waits(self, seconds: float) -> None:
+        self.move(sim.waits(self.world, seconds))
+
+    @precondition(lambda self: self.world.machine.deadline is not None)
+    @rule()
+    def elapses(self) -> None:
+        self.move(sim.elapses(self.world))
+
+    @precondition(lambda self: self.world.alive)
+    @rule(data=st.data())
+    def the_kernel_moves(self, data: st.DataObject) -> None:
+        ends = tuple((code, leftover) for code in (0, 1) for leftover in (False, True))
+        self.move(data.draw(st.sampled_from(list(kernel_moves(self.world, ends))))[1])
+
+    @rule(acknowledged=st.booleans())
+    def saves(self, acknowledged: bool) -> None:
+        self.world = sim.saves(self.world, acknowledged)
+
+    @rule(orders_lost=st.booleans())
+    def crashes(self, orders_lost: bool) -> None:
+        after = sim.crashes(self.world, orders_lost)
+        check_crash(self.world, after)
+        self.world = after
+
+    @invariant()
+    def the_laws_hold(self) -> None:
+        if hasattr(self, "world"):
+            check_world(self.world)
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            check_stops(self.world, STUBBORN)
+            check_runs(self.world, PROGRAMS["crashes at once, and its children have to be killed"])
+
+
+TestSchedule = Schedule.TestCase
+TestSchedule.settings = settings(
+    deadline=None, max_examples=100, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
+)

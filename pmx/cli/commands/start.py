@@ -1,4 +1,4 @@
-"""pmx start: a script, a binary, a quoted command line, or programs that are in the list already."""
+"""pmx start: a script, a binary, a quoted command line, an ecosystem file, or programs that are in the list already."""
 
 import os
 from typing import Annotated, Any
@@ -8,14 +8,17 @@ import typer
 from pmx.cli import options
 from pmx.cli.ask import ask
 from pmx.cli.show import names, show_list
-from pmx.config.launch import Options, is_in_list, spec_of
-from pmx.core.spec import to_wire
+from pmx.config.launch import Options, is_ecosystem, is_in_list, named, spec_of
+from pmx.core.spec import AppSpec, to_wire
+from pmx.errors import UsageProblem
 
 Text = str | None
 
 
 def command(  # noqa: PLR0913  # an option is a parameter, for typer; the values go on as one Options
-    targets: Annotated[list[str], typer.Argument(help="What to start; the program's own arguments follow after --.")],
+    targets: Annotated[
+        list[str], typer.Argument(help="What to start, or an ecosystem file; arguments of a program follow after --.")
+    ],
     name: Annotated[Text, typer.Option("--name", "-n", help="Its name; by default that of the script.")] = None,
     instances: Annotated[
         Text, typer.Option("--instances", "-i", help="How many: a number, max (one a core), or -1 (one less).")
@@ -46,17 +49,26 @@ def command(  # noqa: PLR0913  # an option is a parameter, for typer; the values
 ) -> None:
     given = Options(**{key: value for key, value in locals().items() if key in Options._fields})
     records: list[dict[str, Any]] = []
-    for target in targets:
-        records += _start(target, given)
+    for request in [request for target in targets for request in _requests(target, given)]:  # all, before the first
+        records += ask("start", request)["records"]
     print(f"started {names(records)}")
     show_list(records)
 
 
-def _start(target: str, given: Options) -> list[dict[str, Any]]:
-    found = is_in_list(target, given, lambda: ask("ls"))
-    if found:
-        answer = ask("start", {"selectors": [target]})
-    else:
-        answer = ask("start", {"spec": to_wire(spec_of(target, given, options.program_args, os.getcwd(), os.environ))})
-    records: list[dict[str, Any]] = answer["records"]
-    return records
+def _requests(target: str, given: Options) -> list[dict[str, Any]]:
+    """What to ask of the daemon for one of the things that are to be started."""
+    if is_ecosystem(target):
+        return [{"spec": to_wire(spec)} for spec in _load(target, given)]
+    if is_in_list(target, given, lambda: ask("ls")):
+        return [{"selectors": [target]}]
+    return [{"spec": to_wire(spec_of(target, given, options.program_args, os.getcwd(), os.environ))}]
+
+
+def _load(target: str, given: Options) -> list[AppSpec]:
+    about_one = [*named(given), *(["arguments after --"] if options.program_args else [])]
+    if about_one:
+        why = f"{', '.join(about_one)}: that is about one program, and the file describes each of its own"
+        raise UsageProblem(f"cannot start {target} with {why}", "write it in the file")
+    from pmx.config.load import load  # with pydantic and yaml, which nobody else should wait for
+
+    return load(target, os.environ)

@@ -67,8 +67,7 @@ async def _start_new(daemon: "Daemon", spec: AppSpec) -> dict[str, Any]:
     try:
         await watch(daemon, instances)
     except ProgramProblem:
-        if all(i.machine.run == 1 or (i.machine.ended and i.machine.ended.error) for i in instances):
-            await _give_up(daemon, instances)
+        await _give_up(daemon, instances)
         raise
     return {"records": rows(daemon, instances), "already": []}
 
