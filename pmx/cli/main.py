@@ -60,6 +60,12 @@ def _run(argv: list[str]) -> int:
 
 def _dispatch(command: Command, rest: list[str]) -> int:
     if not command.fast:
+        if command.name == "start" and not {"--help", "-h"} & set(rest):
+            # A cold start takes two processes that import much; they may as well begin while we import typer.
+            from pmx.client.launch import begin
+            from pmx.paths import find
+
+            begin(find())
         from pmx.cli.options import run_typer
 
         return run_typer(command.name, command.help, rest)

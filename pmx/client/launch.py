@@ -31,17 +31,35 @@ def is_running(home: Home) -> bool:
     return False
 
 
-def ensure(home: Home) -> None:
-    """Return when a daemon is there. Raises Refused for a home that is not ours, DaemonProblem when it fails."""
+_begun: list[int] = []
+"""The pipe on which a keeper that `begin` started says that it is ready."""
+
+
+def begin(home: Home) -> None:
+    """Start keeper and daemon if there are none, without waiting: there may be something to do meanwhile.
+
+    Raises Refused for a home that is not ours, ResourceProblem when there is no process to be had.
+    """
     check_ours(home)
-    if is_running(home):
+    if _begun or is_running(home):
         return
     create(home)
     read_end, write_end = os.pipe()
     os.set_inheritable(write_end, True)
+    _begun.append(read_end)
     try:
         _start_keeper(home, write_end)
+    finally:
         os.close(write_end)
+
+
+def ensure(home: Home) -> None:
+    """Return when a daemon is there. Raises as `begin` does, and DaemonProblem when it does not come up."""
+    begin(home)
+    if not _begun:
+        return
+    read_end = _begun.pop()
+    try:
         problem = _await_ready(read_end)
     finally:
         os.close(read_end)

@@ -71,15 +71,13 @@ class Daemon:
             self.bus.close()
             self._remove_sockets()
 
-    async def stop_all(self) -> int:
-        """Stop every program, and wait until all have ended. Returns how many were running."""
+    async def stop_all(self) -> None:
+        """Stop every program, and wait until all have ended."""
         instances = self.fleet.instances()
-        running = sum(instance.machine.pid is not None for instance in instances)
         for instance in instances:
             self.supervisor.apply(instance, lc.Stop("the daemon ends"))
         for instance in instances:
             await self.supervisor.until(instance, lambda machine: machine.phase is lc.Phase.STOPPED)
-        return running
 
     def end(self, why: str) -> None:
         """End when the requests under way are answered. Everything must be stopped."""

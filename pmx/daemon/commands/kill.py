@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pmx.core.lifecycle import RESTING
 from pmx.daemon.commands.delete import remove
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ async def run(daemon: "Daemon", args: dict[str, Any], tell: "Tell") -> dict[str,
     count = len(daemon.fleet.by_id)
     if count:
         await tell(f"stopping {count} program{'s' if count > 1 else ''}")
-    stopped = await daemon.stop_all()
+    stopped = sum(instance.machine.phase not in RESTING for instance in daemon.fleet.instances())
+    await daemon.stop_all()
     for instance in daemon.fleet.instances():
         remove(daemon, instance)
     daemon.snapshot.remove()
