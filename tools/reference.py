@@ -59,7 +59,7 @@ def _command(it: Described) -> list[str | list[str]]:
     if it.takes_files:
         usage.append("[-- ARGUMENT...]")
     words = ["pmx", it.command.name, *(["[OPTIONS]"] if len(it.options) > 1 else []), *usage]
-    parts.append(f"```sh\n{' '.join(words)}\n```")
+    parts.append(f"```text\n{' '.join(words)}\n```")
     if it.command.aliases:
         parts.append(f"Also: {_code(it.command.aliases)}.")
     rows = [[f"`{text}`", "", each.help] for text, each in zip(arguments, it.arguments, strict=True)]

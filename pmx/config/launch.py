@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pmx.config.program import Program, resolve
-from pmx.core.fleet import check_name
+from pmx.core.fleet import check_instances, check_name
 from pmx.core.spec import AppSpec, Command, Identity, LogPolicy, RestartPolicy, StopPolicy
 from pmx.errors import UsageProblem
 from pmx.units import parse_duration
@@ -160,7 +160,9 @@ def instances(text: str) -> int:
         number = int(text)
     except ValueError:
         raise UsageProblem(f"cannot start {text!r} instances: it is no number", "give a number, max or -1") from None
-    return number if number > 0 else max(1, cores + number)
+    number = number if number > 0 else max(1, cores + number)
+    check_instances(number)
+    return number
 
 
 def exit_codes(text: str) -> tuple[int, ...]:

@@ -96,7 +96,9 @@ def validate(entry: Entry, document: Document) -> App | list[Defect]:
     try:
         return App.model_validate({key: _as_written(key, entry, document) for key in entry.data})
     except ValidationError as error:
-        return [_explain(each, entry, document) for each in error.errors(include_url=False)]
+        misspelled = any(FIELDS.get(_near(key, FIELDS)) == "script" for key in entry.data if key not in FIELDS)
+        errors = error.errors(include_url=False)
+        return [_explain(each, entry, document) for each in errors if each["type"] != "missing" or not misspelled]
 
 
 def _as_written(key: str, entry: Entry, document: Document) -> Any:
@@ -125,7 +127,7 @@ def _explain(error: Mapping[str, Any], entry: Entry, document: Document) -> Defe
             return _defect(document, path, f"{name} and {twin} mean the same: write one of them", key=True)
         return _unknown(document, path, FIELDS)
     if kind == "value_error":
-        return _defect(document, path, f"{name}: {error['ctx']['error']}", key=of_key)
+        return _defect(document, path, f"{_spelled(error['loc'])}: {error['ctx']['error']}", key=of_key)
     what = _KINDS.get(kind)
     text = f"{_spelled(error['loc'])} must be {what}" if what else f"{name}: {error['msg']}"
     return _defect(document, path, text)
@@ -142,17 +144,23 @@ _KINDS = {
 
 
 def _spelled(loc: tuple[str | int, ...]) -> str:
-    """``args[1]``, ``env.PORT``"""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    """``args[1]``, ``env.PORT``; of a wrong key only what it is in, since the message names the key."""
+    names = loc[:-2] if loc[-1] == "[key]" else loc
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in names).lstrip(".")
 
 
 def _unknown(document: Document, path: Path, known: Iterable[str]) -> Defect:
+    name = str(path[-1])
+    near = _near(name, known)
+    question = f"; did you mean {near!r}?" if near else ""
+    return _defect(document, path, f"there is no key {name!r}{question}", key=True)
+
+
+def _near(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    name = str(path[-1])
     close = get_close_matches(name, known, 1) or get_close_matches(name.lower(), known, 1)
-    question = f"; did you mean {close[0]!r}?" if close else ""
-    return _defect(document, path, f"there is no key {name!r}{question}", key=True)
+    return close[0] if close else ""
 
 
 def _defect(document: Document, path: Path, text: str, *, key: bool = False) -> Defect:

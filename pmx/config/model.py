@@ -50,11 +50,13 @@ def _no_nul(text: str) -> str:
     return text
 
 
-def _number_as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+def _number_as_text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError("it must be a text or a number")
+    return str(value)
 
 
-def _scalar_as_text(value: Any) -> Any:
+def _scalar_as_text(value: Any) -> str:
     if value is None:
         raise ValueError('null is no value: write "" for an empty text, or leave it out')
     return str(value).lower() if isinstance(value, bool) else _number_as_text(value)
@@ -64,9 +66,8 @@ def _digits_as_number(value: Any) -> Any:
     return int(value) if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value) else value
 
 
-def _codes_as_text(value: Any) -> Any:
-    codes = [_number_as_text(code) for code in value] if isinstance(value, list) else [_number_as_text(value)]
-    return ",".join(codes) if all(isinstance(code, str) for code in codes) else value
+def _codes_as_text(value: Any) -> str:
+    return ",".join(map(_number_as_text, value if isinstance(value, list) else [value]))
 
 
 def _split(value: Any) -> Any:

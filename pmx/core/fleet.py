@@ -13,6 +13,7 @@ from pmx.errors import NotFound, UsageProblem
 
 ALL = "all"
 LONGEST_NAME = 100
+MAX_INSTANCES = 10_000
 
 
 class Entry(NamedTuple):
@@ -90,3 +91,12 @@ def _hint(entries: Sequence[Entry], selector: str) -> str:
 
 def _excerpt(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def check_instances(number: int) -> None:
+    """Raise UsageProblem unless so many instances can be meant."""
+    if not 1 <= number <= MAX_INSTANCES:
+        raise UsageProblem(
+            f"cannot start {number} instances: the number must be from 1 to {MAX_INSTANCES}",
+            "give a number, max (one a core) or -1 (one less)",
+        )

@@ -25,7 +25,16 @@ class Brain:
 
     def start(self, now: float) -> Link:
         """Start the daemon with its end of a new connection. Raises OSError, having chosen when to try again."""
-        self.retry_at = now + self._next_delay()
+        try:
+            self.link = self._spawn()
+        except OSError:
+            self.retry_at = now + self._next_delay()
+            raise
+        self.started = now
+        self.retry_at = None
+        return self.link
+
+    def _spawn(self) -> Link:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             os.set_inheritable(theirs.fileno(), True)
@@ -43,10 +52,7 @@ class Brain:
             raise
         finally:
             theirs.close()
-        self.link = Link(ours)
-        self.started = now
-        self.retry_at = None
-        return self.link
+        return Link(ours)
 
     def ended(self, status: int, now: float) -> str:
         """The daemon ended: forget it, choose when to try again, and return a sentence for the log."""

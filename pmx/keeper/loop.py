@@ -122,6 +122,7 @@ class Keeper:
 
     def _brain_ended(self, status: int) -> None:
         words = self.brain.ended(status, time.monotonic())
+        self._hear()  # its last words, a Quit perhaps, may come together with the news of its death
         self._hang_up()
         self.programs.runs.others = set()
         if self.quitting:

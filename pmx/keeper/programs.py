@@ -62,6 +62,7 @@ class Programs:
         if order.whom in ("strays", "all") and run.tree:
             for pid in self.runs.strays(run):
                 _kill(pid, order.signal)
+        self.tell_gone()  # what was left over may have left group and marker without dying, and nobody is buried then
 
     def ended(self, pid: int, status: int) -> None:
         """A child that is not the daemon ended."""

@@ -28,7 +28,12 @@ def test_hello_on_every_core_behind_one_port(pmx: Pmx) -> None:
     pids = {str(pid) for pid in pmx.pids("hello")}
     assert len(pids) == 2
     answered: set[str] = set()
-    eventually(lambda: answered.add(get(port).rpartition("pid ")[2].strip(" )\n")) or pids <= answered)
+
+    def all_have_answered() -> bool:
+        answered.add(get(port).rpartition("pid ")[2].strip(" )\n"))
+        return pids <= answered
+
+    eventually(all_have_answered)
     pmx("stop", "hello")
     assert get(port) == ""
     assert "bye" in pmx("logs", "hello", "--nostream").stdout

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pmx.core import lifecycle as lc
-from pmx.core.fleet import check_name
+from pmx.core.fleet import check_instances, check_name
 from pmx.core.spec import AppSpec, from_wire
 from pmx.daemon import records
 from pmx.daemon.clock import wall
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SETTLE = 0.2
 """Seconds for which a new process is watched. Python tells a syntax error in 30 ms, node a missing module in 150."""
-MAX_INSTANCES = 10_000
 
 
 async def run(daemon: "Daemon", args: dict[str, Any], tell: "Tell") -> dict[str, Any]:
@@ -46,10 +45,7 @@ def _read_spec(data: dict[str, Any]) -> AppSpec:
     except (TypeError, ValueError, KeyError) as error:
         raise UsageProblem(f"cannot read what is to be started: {error}") from None
     check_name(spec.name)
-    if not 1 <= spec.instances <= MAX_INSTANCES:
-        raise UsageProblem(
-            f"cannot start {spec.instances} instances: the number must be from 1 to {MAX_INSTANCES}", "see -i"
-        )
+    check_instances(spec.instances)
     return spec
 
 

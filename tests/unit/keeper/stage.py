@@ -178,8 +178,8 @@ class Stage:
                     self.process.terminate()
                 self.end()
         finally:
-            self.process.kill()
-            self.process.communicate()
+            self._door.close()
             for daemon in self._daemons:
                 daemon.close()
-            self._door.close()
+            self.process.kill()
+            self.process.communicate()

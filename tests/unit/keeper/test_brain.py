@@ -67,6 +67,14 @@ def test_an_end_is_told_in_words_and_the_next_try_waits_longer_each_time(brain: 
     assert delays[-1] == MAX_DELAY
 
 
+def test_a_start_that_succeeds_costs_no_delay(brain: Brain) -> None:
+    brain.start(10.0)
+    pid = brain.pid
+    os.kill(pid, signal.SIGKILL)
+    brain.ended(os.waitpid(pid, 0)[1], 10.0)
+    assert brain.retry_at == 10.0 + FIRST_DELAY
+
+
 def test_a_good_run_forgets_the_failures_before_it(brain: Brain) -> None:
     for _ in range(5):
         brain.ended(0, 0.0)

@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import socket
 from typing import Any
 
 import pytest
@@ -160,7 +161,8 @@ def test_an_order_to_end_while_there_is_no_daemon_ends_everything(stage: Stage) 
     daemon = stage.ready()
     daemon.say(sleeper("0"), sleeper("1", argv=["/bin/sh", "-c", "trap '' TERM; setsid sleep 600 & wait"]))
     pids = [message.pid for told in daemon.hear_of("01", p.Spawned).values() for message in told]  # type: ignore[union-attr]
-    daemon.hang_up()  # as if it were dying
+    daemon.link.shutdown(socket.SHUT_WR)  # as if it were dying
+    assert daemon.ended()
     stage.process.send_signal(signal.SIGTERM)
     assert stage.end() == 0
     assert not any(map(alive, pids))

@@ -105,17 +105,33 @@ def test_a_grandchild_that_left_the_group_is_found_by_its_marker(daemon: Daemon,
     assert not alive(stray)
 
 
+FORGETS = "exec setsid env -u PMX_RUN sh -c 'echo $$; exec sleep 600'"
+
+
 def test_a_stray_without_the_marker_is_nobodys_leftover(stage: Stage, daemon: Daemon, out: int) -> None:
-    daemon.say(order("(setsid env -u PMX_RUN sh -c 'echo $$; exec sleep 600' &); exit 0", stdout="out"))
+    daemon.say(order(f"({FORGETS} &); exec sleep 600", stdout="out"))
     stray = pid_from(out)
     daemon.hear(p.Spawned)
-    if daemon.hear(p.Exited).leftover:  # it had not forgotten its marker yet
-        daemon.hear(p.Gone)
+    daemon.say(p.Signal("0", 1, signal.SIGKILL, "all"))
+    assert not daemon.hear(p.Exited).leftover
     assert alive(stray)
     daemon.say(p.Quit())
     daemon.exit()
     assert stage.end() == 0
     assert not alive(stray)  # but nothing survives the keeper
+
+
+def test_a_leftover_that_gets_away_is_gone_too(daemon: Daemon, out: int) -> None:
+    """Nothing is buried when a process merely leaves; a signal that reaches nobody must say so."""
+    daemon.say(order(f"(trap \"{FORGETS}\" TERM; echo $BASHPID; sleep 600 & wait) & exit 0", stdout="out"))
+    read_until(out)
+    daemon.hear(p.Spawned)
+    assert daemon.hear(p.Exited).leftover
+    daemon.say(p.Signal("0", 1, signal.SIGTERM, "group"))
+    stray = pid_from(out)
+    daemon.say(p.Signal("0", 1, signal.SIGTERM, "all"))
+    assert daemon.hear(p.Gone) == p.Gone("0", 1)
+    assert alive(stray)
 
 
 def test_killing_all_reaches_group_and_strays_at_once(daemon: Daemon, out: int) -> None:
