@@ -6,8 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from pmx.keeper import linux, spawn
-from pmx.keeper import protocol as p
+from pmx.keeper import linux, protocol as p, spawn
 from pmx.keeper.fdstore import FdStore
 from pmx.keeper.poller import Poller
 from pmx.keeper.runs import Run, Runs
@@ -31,7 +30,9 @@ class Programs:
             pid, pipe = spawn.fork(order, self.store, self._nofile)
         except OSError as error:
             why = f"{error.strerror} ({errno.errorcode.get(error.errno or 0, 'unknown')})"
-            self._tell(p.Failed(order.key, order.run, error.errno or 0, f"cannot start {''.join(order.argv[:1])}: {why}"))
+            self._tell(
+                p.Failed(order.key, order.run, error.errno or 0, f"cannot start {''.join(order.argv[:1])}: {why}")
+            )
             return
         run = Run(order, pid, pipe)
         self.runs.add(run)

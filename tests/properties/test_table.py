@@ -1,7 +1,6 @@
 import re
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pmx.cli.render.table import Cell, Column, Style, display_width, key_value, render, shorten, visible
 

@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pmx.errors import UsageProblem
 from pmx.units import format_duration, format_size, parse_duration, parse_size
