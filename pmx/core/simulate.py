@@ -11,10 +11,9 @@ snapshot (`saved`) and the ends that nobody has acknowledged (`ledger`).
         └── clock         └── hears <── told: Spawned, Exited(leftover), Gone <────┘
 
 Each function is one move, `World -> World`, and a choice is an argument: there is no chance, no clock and no order
-but the one that the caller makes. A fact that is late is one that was not heard yet; a program that ignores its stop
-signal is one whose `exits` is not called; exec hangs as long as nobody says `execs`. So a search over the moves is a
-search over all programs, all kernels and all schedules. For a move that cannot be made now, ask first (`alive`,
-`told`): it is a mistake of the caller's, and raises.
+but the one that the caller makes. A late fact is one that was not heard yet; a program that ignores its stop signal
+is one whose `exits` is not called; exec hangs as long as nobody says `execs`. So a search over the moves is a search
+over all programs, all kernels and all schedules. A move that cannot be made now raises ValueError.
 
 The keeper's part is exact where the lifecycle depends on it:
 
@@ -24,8 +23,8 @@ The keeper's part is exact where the lifecycle depends on it:
 - a `crash` loses the facts on their way and, when so chosen, the last orders. The snapshot, as old as the last
   `saves`, meets the keeper's truth in `resume`, and every end of the ledger is told anew.
 
-`Program` and `play` are a caller of these moves that is fair: signals are answered, facts are heard, deadlines are
-kept. What must happen in the end is a statement about `play`; what must never happen, about any order of moves.
+`play` makes these moves fairly: signals are answered, facts are heard, deadlines are kept. What must happen in the end
+is a statement about `play`; what must never happen, about any order of moves.
 """
 
 from collections.abc import Iterator
@@ -33,22 +32,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 
-from pmx.core.lifecycle import (
-    Action,
-    Elapsed,
-    Event,
-    Exited,
-    Gone,
-    Kill,
-    Machine,
-    Spawn,
-    Spawned,
-    SpawnFailed,
-    Terminate,
-    Whom,
-    resume,
-    step,
-)
+from pmx.core import lifecycle as lc
 
 
 class Life(StrEnum):
@@ -71,22 +55,17 @@ class Process:
     def pid(self) -> int:
         return 1000 + self.run
 
-    @property
-    def told_pid(self) -> int:
-        """As the keeper tells it to a new daemon: 0 while exec is undecided."""
-        return 0 if self.life is Life.EXECUTING else self.pid
-
 
 @dataclass(frozen=True, slots=True)
 class World:
-    machine: Machine
-    saved: Machine
+    machine: lc.Machine
+    saved: lc.Machine
     now: float = 0.0
     processes: tuple[Process, ...] = ()
-    told: tuple[Event, ...] = ()  # facts on their way, oldest first
-    ledger: tuple[Exited, ...] = ()  # ends that no daemon has acknowledged
+    told: tuple[lc.Event, ...] = ()  # facts on their way, oldest first
+    ledger: tuple[lc.Exited, ...] = ()  # ends that no daemon has acknowledged
     over: tuple[int, ...] = ()  # runs of which this daemon has heard the last
-    done: tuple[Action, ...] = ()  # the actions of the latest move
+    done: tuple[lc.Action, ...] = ()  # the actions of the latest move
 
     @property
     def alive(self) -> Process | None:
@@ -94,31 +73,31 @@ class World:
         return self.processes[0] if self.processes else None
 
 
-def begin(machine: Machine, now: float = 0.0) -> World:
+def begin(machine: lc.Machine, now: float = 0.0) -> World:
     return World(machine, machine, now)
 
 
 # ── the daemon ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def command(world: World, event: Event) -> World:
+def command(world: World, event: lc.Event) -> World:
     """Start, Stop or Restart."""
-    machine, actions = step(world.machine, event, world.now)
+    machine, actions = lc.step(world.machine, event, world.now)
     return _perform(replace(world, machine=machine), actions)
 
 
 def hears(world: World) -> World:
     """The oldest fact on its way arrives."""
     event, *rest = world.told
-    last = isinstance(event, Gone) or (isinstance(event, Exited) and not event.leftover)
-    over = (*world.over, event.run) if isinstance(event, Exited | Gone) and last else world.over
+    last = isinstance(event, lc.Gone) or (isinstance(event, lc.Exited) and not event.leftover)
+    over = (*world.over, event.run) if isinstance(event, lc.Exited | lc.Gone) and last else world.over
     return command(replace(world, told=tuple(rest), over=over), event)
 
 
 def elapses(world: World) -> World:
     """The deadline of the machine passes, if it has not, and the timer fires."""
     deadline = world.machine.deadline
-    return command(world if deadline is None else waits(world, deadline - world.now), Elapsed())
+    return command(world if deadline is None else waits(world, deadline - world.now), lc.Elapsed())
 
 
 def waits(world: World, seconds: float) -> World:
@@ -138,28 +117,28 @@ def crashes(world: World, orders_lost: bool = False) -> World:
     if orders_lost:
         there = [process for process in processes if process.life is not Life.EXECUTING]
         processes = tuple(replace(process, asked=False, killed=False) for process in there)
-    held = [(process.run, process.told_pid) for process in processes if process.life is not Life.LEFTOVER]
+    held = [(p.run, 0 if p.life is Life.EXECUTING else p.pid) for p in processes if p.life is not Life.LEFTOVER]
     ended = any(end.run == world.saved.run for end in world.ledger)
     newest = max((end.run for end in world.ledger), default=0)
-    machine, actions = resume(world.saved, held[0] if held else None, ended, world.now, newest)
+    machine, actions = lc.resume(world.saved, held[0] if held else None, ended, world.now, newest)
     return _perform(replace(world, machine=machine, processes=processes, told=world.ledger, over=()), actions)
 
 
-def _perform(world: World, actions: tuple[Action, ...]) -> World:
+def _perform(world: World, actions: tuple[lc.Action, ...]) -> World:
     for action in actions:
         match action:
-            case Spawn(run):
+            case lc.Spawn(run):
                 world = replace(world, processes=(*world.processes, Process(run)))
-            case Terminate(run, whom):
+            case lc.Terminate(run, whom):
                 world = _signal(world, run, whom, kill=False)
-            case Kill(run):
-                world = _signal(world, run, Whom.ALL, kill=True)
+            case lc.Kill(run):
+                world = _signal(world, run, lc.Whom.ALL, kill=True)
     return replace(world, done=actions)
 
 
-def _signal(world: World, run: int, whom: Whom, kill: bool) -> World:
+def _signal(world: World, run: int, whom: lc.Whom, kill: bool) -> World:
     def reached(process: Process) -> Process:
-        deaf = Whom.GROUP if process.life is Life.LEFTOVER else Whom.STRAYS
+        deaf = lc.Whom.GROUP if process.life is Life.LEFTOVER else lc.Whom.STRAYS
         if process.run != run or whom is deaf:
             return process
         return replace(process, killed=True) if kill else replace(process, asked=True)
@@ -173,18 +152,18 @@ def _signal(world: World, run: int, whom: Whom, kill: bool) -> World:
 def execs(world: World) -> World:
     """Exec succeeds."""
     process = _the(world, Life.EXECUTING)
-    return _becomes(world, replace(process, life=Life.LIVING, born=world.now), Spawned(process.run, process.pid))
+    return _becomes(world, replace(process, life=Life.LIVING, born=world.now), lc.Spawned(process.run, process.pid))
 
 
 def fails(world: World, error: str = "cannot run it: no such file (ENOENT)") -> World:
     """Exec fails."""
-    return _becomes(world, None, SpawnFailed(_the(world, Life.EXECUTING).run, error))
+    return _becomes(world, None, lc.SpawnFailed(_the(world, Life.EXECUTING).run, error))
 
 
 def exits(world: World, code: int | None = 0, signal: str = "", leftover: bool = False) -> World:
     """The main process ends, by itself or because of a signal; others of its tree may live on."""
     process = _the(world, Life.LIVING)
-    end = Exited(process.run, code, signal, leftover)
+    end = lc.Exited(process.run, code, signal, leftover)
     rest = replace(process, life=Life.LEFTOVER, asked=False, killed=False) if leftover else None
     return _becomes(replace(world, ledger=(*world.ledger, end)), rest, end)
 
@@ -193,7 +172,7 @@ def clears(world: World) -> World:
     """The last of what was left over ends."""
     run = _the(world, Life.LEFTOVER).run
     ledger = tuple(replace(end, leftover=False) if end.run == run else end for end in world.ledger)
-    return _becomes(replace(world, ledger=ledger), None, Gone(run))
+    return _becomes(replace(world, ledger=ledger), None, lc.Gone(run))
 
 
 def _the(world: World, life: Life) -> Process:
@@ -202,7 +181,7 @@ def _the(world: World, life: Life) -> Process:
     return world.alive
 
 
-def _becomes(world: World, process: Process | None, fact: Event) -> World:
+def _becomes(world: World, process: Process | None, fact: lc.Event) -> World:
     kept = (process, *world.processes[1:]) if process is not None else world.processes[1:]
     return replace(world, processes=kept, told=(*world.told, fact), done=())
 

@@ -5,6 +5,7 @@ from there on they only travel. Durations are seconds, signals are names. Every 
 metadata what it means: the table of defaults in docs/reference/defaults.md is generated from here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -106,8 +107,10 @@ def _plain(value: Any) -> Any:
 _T = TypeVar("_T")
 
 
-def from_wire(cls: type[_T], data: dict[str, Any]) -> _T:
+def from_wire(cls: type[_T], data: object) -> _T:
     """The spec that `to_wire` described. Unknown keys, from a newer pmx, are dropped; a wrong type is a TypeError."""
+    if not isinstance(data, dict):
+        raise TypeError(f"{cls.__name__} is {type(data).__name__}, not dict")
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]  # cls is always one of the dataclasses above
     return cls(**{key: _shape(hints[key], value, key) for key, value in data.items() if key in known})
@@ -122,8 +125,16 @@ def _shape(hint: Any, value: Any, key: str) -> Any:
         return None if value is None else _shape(args[0], value, key)
     if origin is tuple and isinstance(value, (list, tuple)):
         inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(inner) != len(value):
+            raise TypeError(f"{key} has {len(value)} parts, not {len(inner)}")
         return tuple(_shape(each, item, key) for each, item in zip(inner, value, strict=True))
+    if origin is dict and isinstance(value, dict) and not (_all(value, args[0]) and _all(value.values(), args[1])):
+        raise TypeError(f"{key} holds something that is not {args[1].__name__}")
     wanted = (int, float) if hint is float else origin or hint
     if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
         raise TypeError(f"{key} is {type(value).__name__}, not {getattr(hint, '__name__', hint)}")
     return value
+
+
+def _all(values: Iterable[object], wanted: type) -> bool:
+    return all(isinstance(value, wanted) for value in values)

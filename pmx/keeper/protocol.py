@@ -211,8 +211,9 @@ class Decoder:
             return None
         body = bytes(self._buffer[_HEAD.size : _HEAD.size + length])
         del self._buffer[: _HEAD.size + length]
+        message = _decode(body)
         fds, self._fds = self._fds[:count], self._fds[count:]
-        return _decode(body), fds
+        return message, fds
 
 
 def _decode(body: bytes) -> Message | None:

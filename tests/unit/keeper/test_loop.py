@@ -181,8 +181,10 @@ def test_a_long_life_leaves_no_descriptors_behind(stage: Stage) -> None:
     daemon = stage.ready()
     before = descriptors(stage.process.pid)
     for number in range(5):
-        daemon.say(quick(str(number)), sleeper(f"x{number}", argv=["/nonexistent"]))
+        daemon.say(quick(str(number)))
         daemon.hear_of([str(number)], p.Exited)
+        daemon.say(sleeper(f"x{number}", argv=["/nonexistent"]))
+        daemon.hear(p.Failed)
         os.close(daemon.pipe("x"))
         daemon.say(p.Drop("x"))
         daemon.die()

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,6 +106,21 @@ def test_a_grandchild_that_left_the_group_is_found_by_its_marker(daemon: Daemon,
     assert not alive(stray)
 
 
+# Ends when its child is ready; the child leaves session, group and marker behind when it gets SIGTERM.
+GETS_AWAY = """
+import os, signal
+def leave(*_):
+    os.setsid()
+    os.execve("/bin/sh", ["sh", "-c", "echo $$; exec sleep 600"], {})
+read_end, write_end = os.pipe()
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, leave)
+    os.write(write_end, b"ready")
+    while True:
+        signal.pause()
+os.read(read_end, 5)
+"""
+
 FORGETS = "exec setsid env -u PMX_RUN sh -c 'echo $$; exec sleep 600'"
 
 
@@ -123,8 +139,7 @@ def test_a_stray_without_the_marker_is_nobodys_leftover(stage: Stage, daemon: Da
 
 def test_a_leftover_that_gets_away_is_gone_too(daemon: Daemon, out: int) -> None:
     """Nothing is buried when a process merely leaves; a signal that reaches nobody must say so."""
-    daemon.say(order(f"(trap \"{FORGETS}\" TERM; echo $BASHPID; sleep 600 & wait) & exit 0", stdout="out"))
-    read_until(out)
+    daemon.say(order("", argv=[sys.executable, "-I", "-S", "-c", GETS_AWAY], stdout="out"))
     daemon.hear(p.Spawned)
     assert daemon.hear(p.Exited).leftover
     daemon.say(p.Signal("0", 1, signal.SIGTERM, "group"))
