@@ -10,8 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from pmx.keeper import protocol as p
-from pmx.wire import codec
-from pmx.wire import messages as w
+from pmx.wire import codec, messages as w
 
 FRAMES = Path(__file__).parent / "frames"
 
@@ -42,6 +41,7 @@ WIRE: dict[str, w.Request | w.Answer | w.Event] = {
     "v1-wire-progress": w.Progress("1", "stopping 3 programs", 1),
     "v1-wire-event": w.Event(7, 1.5, "process", {"id": 0, "to": "online"}),
 }
+
 
 def plain(message: Any) -> object:
     """As JSON has it: tuples in lists come back as lists."""

@@ -3,8 +3,7 @@ import os
 import struct
 from typing import Any, get_args, get_type_hints
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pmx.keeper import protocol as p
 

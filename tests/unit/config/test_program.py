@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pmx.config.program import BY_EXTENSION, Program, resolve
 from pmx.errors import PmxError, ProgramProblem, UsageProblem

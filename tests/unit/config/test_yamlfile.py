@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from pmx.config.yamlfile import DEEPEST, LARGEST_FILE, Document, Place, parse, read
 from pmx.errors import UsageProblem

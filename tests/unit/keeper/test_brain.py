@@ -58,7 +58,9 @@ def test_an_end_is_told_in_words_and_the_next_try_waits_longer_each_time(brain: 
     for attempt in range(10):
         brain.pid = 1000 + attempt
         brain.started = 50.0
-        assert brain.ended(signal.SIGKILL, 51.25) == f"the daemon (pid {1000 + attempt}) was killed by SIGKILL after 1.2 s"
+        assert (
+            brain.ended(signal.SIGKILL, 51.25) == f"the daemon (pid {1000 + attempt}) was killed by SIGKILL after 1.2 s"
+        )
         assert brain.pid == 0
         assert brain.retry_at is not None
         delays.append(round(brain.retry_at - 51.25, 6))

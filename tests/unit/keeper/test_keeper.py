@@ -109,7 +109,9 @@ def test_a_daemon_that_is_killed_comes_back_and_the_programs_stay(keeper: Keeper
         (record,) = keeper.ask("ls")
         assert (record["pid"], record["status"], record["restarts"]) == (pid, "online", 0)
     assert alive(pid)
-    said = re.findall(r"the daemon \(pid \d+\) was killed by SIGKILL after .* s; starting it again in (.*) s", keeper.log())
+    said = re.findall(
+        r"the daemon \(pid \d+\) was killed by SIGKILL after .* s; starting it again in (.*) s", keeper.log()
+    )
     assert said == ["0.1", "0.2"]
 
 
@@ -170,7 +172,9 @@ def test_the_command_line_is_checked() -> None:
 
 
 def test_it_imports_the_standard_library_and_itself_only() -> None:
-    script = f"import sys; sys.path.insert(0, {ROOT!r}); import pmx.keeper.loop, pmx.keeper.__main__; print(*sys.modules)"
+    script = (
+        f"import sys; sys.path.insert(0, {ROOT!r}); import pmx.keeper.loop, pmx.keeper.__main__; print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
     foreign = {name for name in done.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names}
     ours = {name for name in foreign if name == "pmx" or name == "pmx.keeper" or name.startswith("pmx.keeper.")}

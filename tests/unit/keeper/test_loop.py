@@ -56,7 +56,11 @@ def test_a_daemon_that_dies_is_started_again_and_told_everything(stage: Stage) -
 
     heir = stage.daemon()
     assert heir.hear(p.Hello) == p.Hello(
-        p.VERSION, stage.process.pid, [["0", 7, living.pid]], [["2", 4]], ["log:0:out"]  # type: ignore[list-item]
+        p.VERSION,
+        stage.process.pid,
+        [["0", 7, living.pid]],
+        [["2", 4]],
+        ["log:0:out"],  # type: ignore[list-item]
     )
     assert heir.hear(p.Exited) == kept
     heir.say(p.Acknowledge("2", 4))
