@@ -55,8 +55,8 @@ class Tail:
             block = os.pread(self._fd, step, position)
             newlines += block.count(b"\n")
             blocks.append(block)
-        whole, _, self._partial = b"".join(reversed(blocks)).rpartition(b"\n")
-        lines = whole.split(b"\n") if whole else []
+        whole, end, self._partial = b"".join(reversed(blocks)).rpartition(b"\n")
+        lines = whole.split(b"\n") if end else []
         return [self._line(line) for line in lines[-count:]] if count else []
 
     def more(self) -> Iterator[Line]:

@@ -23,6 +23,7 @@ class Socket:
     def __init__(self, path: str, kind: str, timeout: float) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._buffer = b""
+        self._frames: list[bytes] = []  # of a message whose last one has not come yet
         try:
             self._socket.settimeout(timeout)
             self._socket.connect(path)
@@ -42,15 +43,15 @@ class Socket:
         self._socket.sendall(data)
 
     def receive(self, timeout: float) -> list[bytes]:
-        """The frames of the next message. Raises TimeoutError after `timeout` seconds of silence."""
+        """The frames of the next message. Raises TimeoutError after `timeout` seconds of silence, and loses nothing."""
         self._socket.settimeout(timeout)
-        frames = []
         while True:
             flags, body = self._next()
             if flags & _COMMAND:
                 continue  # PING, SUBSCRIBE and the like need no answer from us
-            frames.append(body)
+            self._frames.append(body)
             if not flags & _MORE:
+                frames, self._frames = self._frames, []
                 return frames
 
     def close(self) -> None:

@@ -94,7 +94,7 @@ def delay(policy: RestartPolicy, streak: int, crashed: bool, salt: int) -> float
 
 def jitter(salt: int, run: int) -> float:
     """A number in [0, 1), the same for the same arguments."""
-    return (salt * _PLASTIC + run * _GOLDEN) % 1.0
+    return (salt * _GOLDEN + run * _PLASTIC) % 1.0
 
 
 def _recent(policy: RestartPolicy, crashes: tuple[float, ...], now: float) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 import json
 import os
 import struct
+from itertools import pairwise
 from typing import Any, get_args, get_type_hints
 
 from hypothesis import given, strategies as st
@@ -32,7 +33,7 @@ messages = st.one_of([of(cls) for cls in get_args(p.Message)])
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 @given(st.lists(messages, max_size=6), st.lists(st.integers(0, 10_000), max_size=8))

@@ -29,6 +29,15 @@ def test_the_last_lines_of_a_long_file(tmp_path: Path) -> None:
         assert texts(reader.close()) == []
 
 
+def test_an_empty_line_is_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for content, expected in (("", []), ("\n", [""]), ("\n\n", ["", ""]), ("a\n\n", ["a", ""]), ("a", [])):
+        path.write_text(content)
+        reader = tail(path)
+        assert texts(reader.last(5)) == expected
+        list(reader.close())
+
+
 def test_what_is_appended_comes_once(tmp_path: Path) -> None:
     path = tmp_path / "log"
     reader = tail(path)

@@ -100,6 +100,34 @@ def test_silence_is_a_timeout_and_harms_nothing(path: str, peer: Peer) -> None:
     client.close()
 
 
+def test_silence_between_two_frames_of_a_message_loses_neither(path: str) -> None:
+    """libzmq sends in pieces of 8 KB, which may end between the topic of an event and its data."""
+    ready = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06ROUTER"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        thread = threading.Thread(target=lambda: peers.append(server.accept()[0]))
+        peers: list[socket.socket] = []
+        thread.start()
+
+        def greet() -> None:
+            thread.join()
+            peers[0].sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32) + ready)
+
+        greeter = threading.Thread(target=greet)
+        greeter.start()
+        client = Socket(path, "SUB", PATIENCE)
+        greeter.join()
+        with peers[0]:
+            peers[0].sendall(b"\x01\x05topic\x00")
+            with pytest.raises(TimeoutError):
+                client.receive(0.01)
+            peers[0].sendall(b"\x04data\x00\x03two")
+            assert client.receive(PATIENCE) == [b"topic", b"data"]
+            assert client.receive(PATIENCE) == [b"two"]
+        client.close()
+
+
 def test_nobody_there(path: str) -> None:
     with pytest.raises(OSError):
         Socket(path, "DEALER", PATIENCE)

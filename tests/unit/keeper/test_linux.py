@@ -26,7 +26,8 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 grandchild = int(os.read(read_end, 100))
-print(open("/proc/self/comm").read().strip(), linux.children() == [grandchild], linux.parent_of(grandchild) == os.getpid())
+me = os.getpid()
+print(open("/proc/self/comm").read().strip(), linux.children() == [grandchild], linux.parent_of(grandchild) == me)
 print(linux._children_by_scan(os.getpid()) == [grandchild], flush=True)
 print(os.waitstatus_to_exitcode(os.waitpid(-1, 0)[1]), linux.children(), flush=True)
 """

@@ -55,13 +55,10 @@ def test_a_daemon_that_dies_is_started_again_and_told_everything(stage: Stage) -
     daemon.die()
 
     heir = stage.daemon()
-    assert heir.hear(p.Hello) == p.Hello(
-        p.VERSION,
-        stage.process.pid,
-        [["0", 7, living.pid]],
-        [["2", 4]],
-        ["log:0:out"],  # type: ignore[list-item]
-    )
+    hello = heir.hear(p.Hello)
+    assert [tuple(each) for each in hello.runs] == [("0", 7, living.pid)]
+    assert [tuple(each) for each in hello.ends] == [("2", 4)]
+    assert hello.descriptors == ["log:0:out"]
     assert heir.hear(p.Exited) == kept
     heir.say(p.Acknowledge("2", 4))
     os.close(heir.pipe("log:0:out"))  # by its answer the acknowledgement has been read
@@ -116,7 +113,7 @@ def test_garbage_is_hung_up_on_and_the_programs_go_on(stage: Stage) -> None:
     daemon.link.sendall(b"GET / HTTP/1.1\r\n\r\n")
     assert daemon.ended()
     daemon.exit(1)
-    assert stage.daemon().hear(p.Hello).runs == [["0", 1, pid]]  # type: ignore[list-item]
+    assert [tuple(each) for each in stage.daemon().hear(p.Hello).runs] == [("0", 1, pid)]
     assert "does not speak the protocol" in stage.log()
 
 

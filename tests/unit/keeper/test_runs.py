@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 NOBODY = 2**22 + 1  # above the largest pid_max: no process and no group can have it
 
 
-def run(key: str = "0", number: int = 1, pid: int = NOBODY, error_pipe: int = -1, **more: object) -> Run:
+def run(key: str = "0", number: int = 1, pid: int = NOBODY, error_pipe: int = -1, **more: Any) -> Run:
     order = Spawn(key, number, ["x"], {}, "/", "", "")._replace(**more)
     return Run(order, pid, error_pipe)
 
@@ -97,8 +98,9 @@ os.set_inheritable(hold, True)
 def orphan(marker):
     read_end, write_end = os.pipe()
     os.set_inheritable(write_end, True)
-    pid = os.posix_spawn("/bin/sh", ["sh", "-c", f"setsid sh -c 'echo $$ >&{write_end}; read x <&{hold}' & wait $!", "x"],
-        {"PMX_RUN": marker, "PATH": os.environ["PATH"]}, setsid=True)
+    script = f"setsid sh -c 'echo $$ >&{write_end}; read x <&{hold}' & wait $!"
+    env = {"PMX_RUN": marker, "PATH": os.environ["PATH"]}
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", script], env, setsid=True)
     os.close(write_end)
     stray = int(os.read(read_end, 100))
     os.kill(pid, 9)
