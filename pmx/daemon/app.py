@@ -69,7 +69,8 @@ class Daemon:
             await control.finish()
             self.bus.publish(f"{topics.DAEMON}ending", "daemon", {"state": "ending"})
             self.bus.close()
-            self._remove_sockets()
+        # Not when the keeper was lost: its successor's daemon may be listening there by now.
+        self._remove_sockets()
 
     async def stop_all(self) -> None:
         """Stop every program, and wait until all have ended."""
