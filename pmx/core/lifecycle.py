@@ -80,8 +80,10 @@ def _start(m: Machine, event: Start, now: float) -> Step:
     match m.phase:
         case Phase.STOPPED | Phase.COMPLETED | Phase.ERRORED | Phase.BACKOFF:
             return _spawn(replace(m, record=Record()), now, event.cause)
-        case Phase.STARTING | Phase.ONLINE | Phase.STOPPING | Phase.KILLING | Phase.CLEANING:
+        case Phase.STARTING | Phase.ONLINE | Phase.CLEANING:
             return m, ()
+        case Phase.STOPPING | Phase.KILLING:
+            return _because(m, event.cause)
 
 
 def _stop(m: Machine, event: Stop, now: float) -> Step:
@@ -97,7 +99,7 @@ def _stop(m: Machine, event: Stop, now: float) -> Step:
             # The leftovers have had their signal and keep their deadline; only what follows is another matter.
             return _enter(m, Phase.STOPPING, now, event.cause, m.deadline)
         case Phase.STOPPING | Phase.KILLING:
-            return m, ()
+            return _because(m, event.cause)
 
 
 def _restart(m: Machine, event: Restart, now: float) -> Step:
@@ -110,7 +112,7 @@ def _restart(m: Machine, event: Restart, now: float) -> Step:
         case Phase.CLEANING:
             return _enter(m, Phase.STOPPING, now, event.cause, m.deadline)
         case Phase.STOPPING | Phase.KILLING:
-            return m, ()
+            return _because(m, event.cause)
 
 
 # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,6 +268,11 @@ def _enter(m: Machine, phase: Phase, now: float, cause: str, deadline: float | N
     """The one place that assigns the phase."""
     entered = replace(m, phase=phase, since=now, deadline=deadline, shown=cause)
     return entered, (Changed(m.run, m.phase, phase, cause),)
+
+
+def _because(m: Machine, cause: str) -> Step:
+    """The run is ending already; what follows has another cause now."""
+    return replace(m, shown=cause), ()
 
 
 def _spawn(m: Machine, now: float, cause: str) -> Step:

@@ -399,3 +399,12 @@ def test_resting_is_what_only_a_command_leaves() -> None:
         before = replace(UP, phase=phase)
         for event in (Elapsed(), Exited(3, 1), Spawned(9, 9), Gone(9)):
             assert step(before, event, NOW) == (before, ())
+
+
+def test_a_start_during_a_stop_is_the_cause_of_the_next_run() -> None:
+    machine = Machine(Policy())
+    for event in (Start("by hand"), Spawned(1, 100), Stop("deploy"), Start("changed my mind"), Exited(1, 0)):
+        machine, actions = step(machine, event, 10.0)
+    assert (machine.phase, machine.run, machine.shown) == (Phase.STARTING, 2, "changed my mind")
+    assert isinstance(actions[0], Changed)
+    assert actions[0].cause == "changed my mind"
