@@ -13,7 +13,8 @@ _HIGH_WATER = 10_000
 
 class Bus:
     def __init__(self, context: zmq.asyncio.Context, address: str) -> None:
-        self._socket = zmq.Socket(context, zmq.PUB)  # synchronous: PUB never blocks, it drops
+        # Synchronous: PUB never blocks, it drops. Made by the context, which otherwise would wait for it for ever.
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.PUB, socket_class=zmq.Socket)  # type: ignore[arg-type, assignment]
         self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.bind(address)

@@ -2,11 +2,14 @@
 
 import array
 import asyncio
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
 
 from pmx.keeper.protocol import MAX_FDS, Decoder, Message, ProtocolError, encode
+
+log = logging.getLogger("pmx.keeperlink")
 
 Handler = Callable[[Message, list[int]], None]
 
@@ -73,7 +76,10 @@ class KeeperLink:
             self._lost(str(error))
             return
         for message, fds in messages:
-            self._handler(message, fds)
+            try:
+                self._handler(message, fds)
+            except Exception:  # a fault over one message must not cost the others; it is on record
+                log.exception("cannot take in %s", type(message).__name__)
 
     def _lost(self, why: str) -> None:
         self._loop.remove_reader(self._sock)

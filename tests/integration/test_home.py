@@ -137,3 +137,15 @@ def test_help_names_every_command(pmx: Pmx) -> None:
     for name in ("start", "stop", "restart", "delete", "ls", "describe", "logs", "jlist", "ping", "kill", "version"):
         assert f"\n  {name}" in text
         assert "Usage: pmx " + name in pmx(name, "--help").stdout
+
+
+def test_a_daemon_that_cannot_listen_ends_and_says_why(pmx: Pmx) -> None:
+    """It used to wait for ever for its own event socket."""
+    (pmx.path / "control.sock" / "x").mkdir(parents=True)
+    pmx.path.chmod(0o700)
+    said = pmx("ping", status=7).stderr
+    assert "before it was ready" in said
+    assert "Traceback" in pmx.log("daemon.log")
+    (pmx.path / "control.sock" / "x").rmdir()
+    (pmx.path / "control.sock").rmdir()
+    pmx("ping")

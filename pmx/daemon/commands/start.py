@@ -18,6 +18,7 @@ from pmx.daemon.commands.delete import remove
 from pmx.daemon.fleet import App, Instance
 from pmx.daemon.hands import NOWHERE, STREAMS
 from pmx.daemon.logs import check_log, pipe_name, tail
+from pmx.daemon.signals import stop_signal
 from pmx.errors import Conflict, PmxError, ProgramDied, ProgramProblem, UsageProblem
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ def _read_spec(data: dict[str, Any]) -> AppSpec:
     except (TypeError, ValueError, KeyError) as error:
         raise UsageProblem(f"cannot read what is to be started: {error}") from None
     check_name(spec.name)
+    if not spec.command.argv:
+        raise UsageProblem(f"cannot start {spec.name}: there is nothing to execute")
+    try:
+        stop_signal(spec.stop.signal, None)
+    except KeyError:
+        raise UsageProblem(
+            f"cannot stop {spec.name} with {spec.stop.signal}: no such signal", "see --stop-signal"
+        ) from None
     check_instances(spec.instances)
     return spec
 
