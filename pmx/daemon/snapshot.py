@@ -136,7 +136,7 @@ def boot_id() -> str:
 
 
 def _dump_instance(instance: Instance) -> dict[str, Any]:
-    machine = {name: value for name, value in _shallow(instance.machine).items() if name != "policy"}  # in the spec
+    machine = {name: getattr(instance.machine, name) for name in Machine.__slots__ if name != "policy"}  # in the spec
     machine["record"] = to_wire(instance.machine.record)
     machine["ended"] = instance.machine.ended and to_wire(instance.machine.ended)
     return {
@@ -176,12 +176,8 @@ def _load_machine(data: dict[str, Any], instance: Instance, same_boot: bool) -> 
     if not same_boot and machine.phase not in RESTING:
         # Whatever ran is gone with the machine's last boot, and so are its clocks.
         return Machine(machine.policy, machine.salt, machine.wanted, restarts=machine.restarts, ended=ended)
-    timed = {"pid": data["pid"], "since": data["since"], "deadline": data["deadline"]}
-    return Machine(**{**_shallow(machine), **timed, "record": from_wire(Record, data["record"])})
-
-
-def _shallow(machine: Machine) -> dict[str, Any]:
-    return {name: getattr(machine, name) for name in Machine.__slots__}
+    record = from_wire(Record, data["record"])
+    return replace(machine, pid=data["pid"], since=data["since"], deadline=data["deadline"], record=record)
 
 
 def _replace(path: str, text: str) -> None:
