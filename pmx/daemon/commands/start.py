@@ -33,11 +33,10 @@ async def run(daemon: "Daemon", args: dict[str, Any], tell: "Tell") -> dict[str,
     if "spec" in args:
         return await _start_new(daemon, _read_spec(args["spec"]))
     instances = chosen(daemon, args)
-    already = [i.id for i in instances if i.machine.wanted is lc.Wanted.UP and i.machine.phase is lc.Phase.ONLINE]
     for instance in instances:
         daemon.supervisor.apply(instance, lc.Start())
     await watch(daemon, instances)
-    return {"records": rows(daemon, instances), "already": already}
+    return {"records": rows(daemon, instances)}
 
 
 def _read_spec(data: dict[str, Any]) -> AppSpec:
@@ -74,7 +73,7 @@ async def _start_new(daemon: "Daemon", spec: AppSpec) -> dict[str, Any]:
     except ProgramProblem:
         await _give_up(daemon, instances)
         raise
-    return {"records": rows(daemon, instances), "already": []}
+    return {"records": rows(daemon, instances)}
 
 
 def _enlist(daemon: "Daemon", spec: AppSpec) -> App:
