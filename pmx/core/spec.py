@@ -43,6 +43,7 @@ class StopPolicy:
     )
     kill_timeout: float = _doc(10.0, "time to end by itself before SIGKILL")
     treekill: bool = _doc(True, "the whole process group and descendants that left it end with the program")
+    shutdown_with_message: bool = _doc(False, "a node program is told by the message 'shutdown' instead of the signal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,26 @@ class LogPolicy:
 
     out_file: str = ""
     error_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SharePolicy:
+    """How the instances of an application share its ports. `docs/explanation/clusters.md` tells how it works."""
+
+    share: bool = _doc(False, "pmx makes the listeners, one for each instance; on with instances, port or listen")
+    balance: str = _doc("random", "how the kernel picks an instance: random, ip, least_conn, or shared, one queue")
+    weights: tuple[int, ...] = _doc((), "share of connections by instance number, as in 3,1; 1 for those beyond")
+    port: int = _doc(0, "the PORT variable of its environment; 0: not set")
+    # (name for LISTEN_FDNAMES, url: tcp://host:port or unix:///path), opened before the first spawn
+    listen: tuple[tuple[str, str], ...] = _doc((), "sockets opened before the first start, passed as LISTEN_FDS")
+
+
+@dataclass(frozen=True, slots=True)
+class NodePolicy:
+    """What only node and bun programs have."""
+
+    channel: bool = _doc(False, "an IPC channel, for process.send and process.on('message'); on for node and bun")
+    cluster: bool = _doc(False, "cluster.isWorker is true; its ports come over the channel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +109,10 @@ class AppSpec:
     restart: RestartPolicy = RestartPolicy()
     stop: StopPolicy = StopPolicy()
     logs: LogPolicy = LogPolicy()
+    sharing: SharePolicy = SharePolicy()
+    node: NodePolicy = NodePolicy()
     instance_var: str = "NODE_APP_INSTANCE"
+    increment_var: str = ""  # a variable of `env` that each instance gets with its number added
 
 
 def to_wire(value: Any) -> dict[str, Any]:

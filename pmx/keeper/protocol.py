@@ -7,6 +7,7 @@ before it is complete (unix(7): the kernel never merges data across a message wi
 Versions, newest last; they only grow, and a reader ignores keys and kinds that it does not know:
 
     1   hello spawned failed exited gone descriptor stopping | spawn signal acknowledge open drop ready quit
+    2   listening refused | steer release listen; and the later fields of hello, spawned and spawn
 """
 
 import json
@@ -14,7 +15,7 @@ import os
 import struct
 from typing import NamedTuple
 
-VERSION = 1
+VERSION = 2
 
 _HEAD = struct.Struct("!IB")
 MAX_BODY = 16 * 1024 * 1024
@@ -35,6 +36,12 @@ class Spawn(NamedTuple):
 
     `marker` is an entry of `env` (``NAME=value``) by which descendants are known even when they left the group and
     their parent died. `tree` false means that only the main process counts, and descendants are left alone.
+
+    `group` names the application whose ports this run shares, and `slot` its listener on each of them; empty: its
+    bind(2) is its own. `sockets` are declared, [name, url], and passed as descriptors 3 and up (sd_listen_fds(3)).
+    `ports` are granted though they want privilege (below net.ipv4.ip_unprivileged_port_start). `channel` gives it one
+    end of a socket pair as NODE_CHANNEL_FD; the other is kept as ``ipc:KEY:RUN``. `notify` gives it NOTIFY_SOCKET,
+    whose socket is kept as ``notify:KEY``.
     """
 
     key: str
@@ -51,6 +58,12 @@ class Spawn(NamedTuple):
     limits: list[tuple[str, int, int]] | None = None
     marker: str = ""
     tree: bool = True
+    group: str = ""
+    slot: int = 0
+    sockets: list[tuple[str, str]] | None = None
+    ports: list[int] | None = None
+    channel: bool = False
+    notify: bool = False
 
 
 class Signal(NamedTuple):
@@ -70,7 +83,7 @@ class Acknowledge(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Make the named log pipe if it is not there, and send a descriptor of it back."""
+    """Send a named descriptor; a log pipe (``log:…``) is made if it is not there."""
 
     name: str
 
@@ -79,6 +92,35 @@ class Drop(NamedTuple):
     """Close a named descriptor."""
 
     name: str
+
+
+class Steer(NamedTuple):
+    """How new connections of `group` are spread: `balance` is random, ip or shared; `weights` are [slot, weight].
+
+    A slot that is not named has weight 1; one of weight 0 gets none. A slot that nobody serves never gets any.
+    """
+
+    group: str
+    balance: str
+    weights: list[tuple[int, int]]
+
+
+class Release(NamedTuple):
+    """Close the listeners of one slot of `group`, or of all with slot -1; what waits in their queues is refused."""
+
+    group: str
+    slot: int = -1
+
+
+class Listen(NamedTuple):
+    """Make the listener for `url` in the run's slot, as its bind(2) would, and send it as ``listen:KEY:RUN:URL``.
+
+    Refused is the answer when it cannot be had.
+    """
+
+    key: str
+    run: int
+    url: str
 
 
 class Ready(NamedTuple):
@@ -96,7 +138,8 @@ class Hello(NamedTuple):
     """The first message of a connection: what the keeper holds.
 
     `runs` are living, [key, run, pid], with pid 0 while exec is undecided. `ends` are [key, run] of the ends that no
-    daemon has acknowledged; an Exited for each follows.
+    daemon has acknowledged; an Exited for each follows. A Listening for each listener follows, too, with key empty
+    when nobody serves it. `unshared` are [key, run, why] of runs whose bind(2) cannot be seen.
     """
 
     version: int
@@ -104,12 +147,16 @@ class Hello(NamedTuple):
     runs: list[tuple[str, int, int]]
     ends: list[tuple[str, int]]
     descriptors: list[str]
+    unshared: list[tuple[str, int, str]] | None = None
 
 
 class Spawned(NamedTuple):
+    """`unshared`: a port was to be shared, and why it cannot be."""
+
     key: str
     run: int
     pid: int
+    unshared: str = ""
 
 
 class Failed(NamedTuple):
@@ -142,6 +189,26 @@ class Gone(NamedTuple):
     run: int
 
 
+class Listening(NamedTuple):
+    """The run called listen(2) on `url`, or got it declared. `inode` is that of the listening socket."""
+
+    key: str
+    run: int
+    group: str
+    slot: int
+    url: str
+    inode: int
+
+
+class Refused(NamedTuple):
+    """What Listen asked for cannot be had."""
+
+    key: str
+    run: int
+    url: str
+    errno: int
+
+
 class Descriptor(NamedTuple):
     """One descriptor travels with this frame."""
 
@@ -155,8 +222,8 @@ class Stopping(NamedTuple):
 
 
 Message = (
-    Spawn | Signal | Acknowledge | Open | Drop | Ready | Quit
-    | Hello | Spawned | Failed | Exited | Gone | Descriptor | Stopping
+    Spawn | Signal | Acknowledge | Open | Drop | Steer | Release | Listen | Ready | Quit
+    | Hello | Spawned | Failed | Exited | Gone | Listening | Refused | Descriptor | Stopping
 )  # fmt: skip
 _CLASSES: tuple[type[Message], ...] = Message.__args__
 _KINDS = {cls.__name__.lower(): cls for cls in _CLASSES}
