@@ -51,6 +51,7 @@ RIGHTS = {
     "pmx/errors.py": Right(stdlib=()),
     "pmx/paths.py": Right(("pmx.errors",), never=_LEAF),
     "pmx/units.py": Right(("pmx.errors",), never=_LEAF),
+    "pmx/app.py": Right(stdlib=("_socket", "os")),  # programs import it, and should not notice
     "pmx/core/": Right(("pmx.core", "pmx.errors", "pmx.units"), stdlib=_DATA, lazily=("difflib",)),
     "pmx/wire/": Right(("pmx.wire", "pmx.errors"), stdlib=("collections.abc", "json", "typing")),
     "pmx/keeper/": Right(("pmx.keeper",), never=("asyncio", "dataclasses", "logging", "subprocess"), eager=True),

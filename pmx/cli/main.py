@@ -25,6 +25,7 @@ COMMANDS = (
     Command("start", "Start a script, a binary, a command line, or programs in the list"),
     Command("stop", "End programs and keep them in the list"),
     Command("restart", "End programs and start them anew"),
+    Command("scale", "Change how many instances of a program run"),
     Command("delete", "End programs and remove them from the list", ("del",)),
     Command("ls", "Show all programs", ("list", "l", "ps", "status"), fast=True),
     Command("describe", "Show everything about programs", ("show", "info", "desc")),

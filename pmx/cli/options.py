@@ -21,9 +21,9 @@ def run_typer(name: str, text: str, argv: list[str]) -> int:
         split = argv.index("--")
         argv, program_args[:] = argv[:split], argv[split + 1 :]
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=text, context_settings={"help_option_names": ["--help", "-h"]})(
-        import_module(f"pmx.cli.commands.{name}").command
-    )
+    module = import_module(f"pmx.cli.commands.{name}")
+    settings = {"help_option_names": ["--help", "-h"], **getattr(module, "SETTINGS", {})}
+    app.command(help=text, context_settings=settings)(module.command)
     try:
         result = get_command(app).main(argv, prog_name=f"pmx {name}", standalone_mode=False)
     except Abort:

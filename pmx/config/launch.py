@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pmx.config import sharing
 from pmx.config.program import Program, resolve
 from pmx.core.fleet import check_instances, check_name
 from pmx.core.spec import AppSpec, Command, Identity, LogPolicy, RestartPolicy, StopPolicy
@@ -38,11 +39,25 @@ class Options(NamedTuple):
     env: list[str] | None = None
     uid: str | None = None
     gid: str | None = None
+    share: bool | None = None
+    port: int | None = None
+    listen: list[str] | None = None
+    balance: str | None = None
+    weights: str | None = None
+    instance_var: str = "NODE_APP_INSTANCE"
+    increment_var: str | None = None
+    node_cluster: bool = False
+    exec_mode: str = "fork"  # a key of files only
+    shutdown_with_message: bool = False
 
 
 def named(given: Options) -> list[str]:
     """The options that were given, as they are typed."""
-    return [f"--{key.replace('_', '-')}" for key, value in given._asdict().items() if value != _NOTHING[key]]
+    return [_flag(key, value) for key, value in given._asdict().items() if value != _NOTHING[key]]
+
+
+def _flag(key: str, value: object) -> str:
+    return f"--{'no-' if value is False else ''}{key.replace('_', '-')}"
 
 
 _NOTHING = Options._field_defaults
@@ -79,14 +94,19 @@ def spec_of(target: str, given: Options, args: Sequence[str], cwd: str, environ:
     )
     name = given.name if given.name is not None else program.name
     check_name(name)
+    command = _command(program, where, given, environ)
     return AppSpec(
         name=name,
         namespace=given.namespace,
         instances=1 if given.instances is None else instances(given.instances),
-        command=_command(program, where, given, environ),
+        command=command,
         restart=_restart(given),
         stop=_stop(given),
         logs=LogPolicy(log_path(given.output, cwd), log_path(given.error, cwd)),
+        sharing=sharing.share_policy(given, program.argv, cwd),
+        node=sharing.node_policy(given, program),
+        instance_var=sharing.variable(given.instance_var),
+        increment_var=sharing.increment_var(given.increment_var, command.env, given.port is not None),
     )
 
 
@@ -124,7 +144,10 @@ def _restart(given: Options) -> RestartPolicy:
 
 
 def _stop(given: Options) -> StopPolicy:
-    found: dict[str, Any] = {"treekill": not given.no_treekill}
+    found: dict[str, Any] = {
+        "treekill": not given.no_treekill,
+        "shutdown_with_message": given.shutdown_with_message,
+    }
     if given.kill_timeout is not None:
         found["kill_timeout"] = parse_duration(given.kill_timeout)
     if given.stop_signal is not None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from pmx.config import launch
+from pmx.config import launch, sharing
 from pmx.core.fleet import check_name
 from pmx.errors import PmxError, UsageProblem
 from pmx.units import parse_duration
@@ -31,15 +31,15 @@ def told(problem: PmxError) -> str:
     return f"{problem.message}; {problem.hint}" if problem.hint and "--" not in problem.hint else problem.message
 
 
-def _checked(rule: Callable[[str], object]) -> AfterValidator:
-    """The text must please a rule of the command line."""
+def _checked(rule: Callable[[Any], object]) -> AfterValidator:
+    """The value must please a rule of the command line."""
 
-    def check(text: str) -> str:
+    def check(value: Any) -> Any:
         try:
-            rule(text)
+            rule(value)
         except UsageProblem as problem:
             raise ValueError(told(problem)) from None
-        return text
+        return value
 
     return AfterValidator(check)
 
@@ -85,12 +85,40 @@ def _env_name(name: str) -> str:
     return name
 
 
-def _only_fork(mode: str) -> str:
-    if mode in ("cluster", "cluster_mode"):
-        raise ValueError("cluster mode comes with clusters, which pmx does not have yet: write fork, or leave it out")
-    if mode not in ("fork", "fork_mode"):
-        raise ValueError(f"there is no mode {mode!r}: write fork, or leave it out")
-    return "fork"
+def _mode(mode: str) -> str:
+    name = mode.removesuffix("_mode")
+    if name not in ("fork", "cluster"):
+        raise ValueError(f"there is no mode {mode!r}: write fork or cluster, or leave it out")
+    return name
+
+
+_SWITCH = {"on": True, "off": False, "true": True, "false": False}
+
+
+def _switch(value: Any) -> Any:
+    return _SWITCH.get(value, value) if isinstance(value, str) else value
+
+
+def _sockets(value: Any) -> Any:
+    """A list of texts, whatever form it had: one text, or entries with name and url."""
+    return [_socket(item) for item in value] if isinstance(value, list) else [_socket(value)]
+
+
+def _socket(item: Any) -> str:
+    if not isinstance(item, dict):
+        return _number_as_text(item)
+    if set(item) - {"name", "url"} or not all(isinstance(each, str) for each in item.values()) or "url" not in item:
+        raise ValueError("a socket is a url, or has the keys url and name")
+    if "name" not in item:
+        return str(item["url"])
+    try:
+        return sharing.named_url(item["name"], item["url"])
+    except UsageProblem as problem:
+        raise ValueError(told(problem)) from None
+
+
+def _socket_anywhere(text: str) -> object:
+    return sharing.socket_of(text, "/")
 
 
 Text = Annotated[str, AfterValidator(_no_nul)]
@@ -104,7 +132,13 @@ Number = Annotated[int, BeforeValidator(_digits_as_number), Field(ge=-1)]
 Duration = Annotated[Word, _checked(parse_duration)]
 Codes = Annotated[Text, BeforeValidator(_codes_as_text), _checked(launch.exit_codes)]
 Signal = Annotated[Text, _checked(launch.signal_name)]
-Mode = Annotated[Text, AfterValidator(_only_fork)]
+Mode = Annotated[Text, AfterValidator(_mode)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Port = Annotated[int, BeforeValidator(_digits_as_number), _checked(sharing.port)]
+Sockets = Annotated[list[Annotated[Text, _checked(_socket_anywhere)]], BeforeValidator(_sockets)]
+Balance = Annotated[Text, _checked(sharing.balance)]
+Weights = Annotated[Text, BeforeValidator(_codes_as_text), _checked(sharing.weights)]
+Variable = Annotated[Text, _checked(sharing.variable)]
 
 
 # --- keys, in sections --------------------------------------------------------------------------------------
@@ -128,9 +162,38 @@ class Program(BaseModel):
     interpreter_args: Args = _key(
         "interpreter_args", "node_args", default=[], doc="Arguments for the interpreter: a list, or a text to split."
     )
-    instances: Count = _key("instances", default="1", doc="How many: a number, max (one a core), or -1 (one less).")
-    exec_mode: Mode = _key("exec_mode", default="fork", doc="fork: each instance is a process of its own.")
+    instances: Count | None = _key("instances", doc="How many: a number, max (one a core), or -1 (one less).")
     env: Env = _key("env", default={}, doc="Variables, in addition to those of the shell that starts it.")
+
+
+class Sharing(BaseModel):
+    """How its instances share its ports, and what tells them apart."""
+
+    share: Switch | None = _key(
+        "share", doc="pmx makes its listeners, one for each instance; default: with instances, port or listen."
+    )
+    port: Port | None = _key("port", doc="The PORT variable of its environment.")
+    listen: Sockets | None = _key(
+        "listen", doc="Sockets to open before the first start, for LISTEN_FDS: tcp://host:port or unix:///path."
+    )
+    balance: Balance | None = _key(
+        "balance", doc="Which instance gets a connection: random, which is the default, ip, least_conn or shared."
+    )
+    weights: Weights | None = _key("weights", doc="Share of connections by instance number, from 0 to 100: [3, 1].")
+    exec_mode: Mode = _key(
+        "exec_mode",
+        default="fork",
+        doc="cluster: share is on, and node_cluster for node and bun; fork turns neither off.",
+    )
+    node_cluster: bool = _key(
+        "node_cluster", default=False, doc="cluster.isWorker is true; for programs that node or bun runs."
+    )
+    instance_var: Variable = _key(
+        "instance_var", default="NODE_APP_INSTANCE", doc="The variable that holds the number of the instance."
+    )
+    increment_var: Variable | None = _key(
+        "increment_var", doc="A variable of env, a number, that each instance gets with its own number added."
+    )
 
 
 class Restarting(BaseModel):
@@ -157,6 +220,11 @@ class Stopping(BaseModel):
     )
     treekill: bool = _key("treekill", default=True, doc="End what it started, too, and not the main process only.")
     stop_signal: Signal | None = _key("stop_signal", doc="auto, which is the default, or a signal such as SIGQUIT.")
+    shutdown_with_message: bool = _key(
+        "shutdown_with_message",
+        default=False,
+        doc="The message 'shutdown' instead of the signal; for programs that node or bun runs.",
+    )
 
 
 class Output(BaseModel):
@@ -175,7 +243,7 @@ class User(BaseModel):
     gid: Word | None = _key("gid", doc="Group to run as, by name or number; only root may.")
 
 
-class App(User, Output, Stopping, Restarting, Program):
+class App(User, Output, Stopping, Restarting, Sharing, Program):
     """One program of an ecosystem file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -201,6 +269,16 @@ class App(User, Output, Stopping, Restarting, Program):
             env=[f"{name}={value}" for name, value in self.env.items()],
             uid=self.uid,
             gid=self.gid,
+            share=self.share,
+            port=self.port,
+            listen=self.listen,
+            balance=self.balance,
+            weights=self.weights,
+            instance_var=self.instance_var,
+            increment_var=self.increment_var,
+            node_cluster=self.node_cluster,
+            exec_mode=self.exec_mode,
+            shutdown_with_message=self.shutdown_with_message,
         )
 
 

@@ -6,7 +6,7 @@ an error, except ``all``: of no programs, all are none.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pmx.errors import NotFound, UsageProblem
@@ -100,3 +100,30 @@ def check_instances(number: int) -> None:
             f"cannot start {number} instances: the number must be from 1 to {MAX_INSTANCES}",
             "give a number, max (one a core) or -1 (one less)",
         )
+
+
+def free_numbers(taken: Iterable[int], count: int) -> list[int]:
+    """The `count` lowest instance numbers that are not `taken`, in order."""
+    used = set(taken)
+    return [number for number in range(len(used) + count) if number not in used][:count]
+
+
+def scaled(name: str, now: int, to: str, cores: int) -> int:
+    """How many instances `name`, which has `now`, is to have: `to` is a number, +2, -1 or max, which is `cores`."""
+    if to == "max":
+        return cores
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", to):
+        raise UsageProblem(
+            f"cannot scale {name} to {_excerpt(to)!r}: it is no number", "give a number, +2, -1, or max (one a core)"
+        )
+    number = now + int(to) if to[0] in "+-" else int(to)
+    if number < 1:
+        raise UsageProblem(
+            f"cannot scale {name} to {number} instances: one must be left",
+            f"pmx stop {name} ends all of them, pmx delete {name} also removes them from the list",
+        )
+    if number > MAX_INSTANCES:
+        raise UsageProblem(
+            f"cannot scale {name} to {number} instances: {MAX_INSTANCES} is the most", "give a smaller number"
+        )
+    return number

@@ -17,11 +17,13 @@ from pmx.daemon.commands import VERBS, unknown_verb
 from pmx.daemon.control import Control, Tell
 from pmx.daemon.facts import Facts
 from pmx.daemon.fleet import Fleet
-from pmx.daemon.hands import Hands
+from pmx.daemon.hands import Hands, Outlets
 from pmx.daemon.keeperlink import KeeperLink
 from pmx.daemon.logs import Logs
 from pmx.daemon.metrics import Metrics
+from pmx.daemon.sharing import Sharing
 from pmx.daemon.supervisor import Supervisor
+from pmx.daemon.talks import Talks
 from pmx.keeper import protocol as p
 from pmx.paths import Home
 from pmx.wire import topics
@@ -42,9 +44,11 @@ class Daemon:
         self.bus = Bus(context, f"ipc://{home.events}")
         self.logs = Logs(self._log_grew)
         self.snapshot = snapshot.Snapshot(home.snapshot, self.fleet, self._on_record)
-        self.hands = Hands(home, self.link, self.logs, self.bus, self.snapshot)
+        self.sharing = Sharing(self.fleet, self.link)
+        self.talks = Talks(self.fleet, self.link, self.sharing, self.bus)
+        self.hands = Hands(home, self.link, Outlets(self.logs, self.bus, self.snapshot), self.talks, self.sharing)
         self.supervisor = Supervisor(self.hands)
-        self.facts = Facts(self.fleet, self.supervisor, self.hands, self.link)
+        self.facts = Facts(self, self.link)
         self.ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def run(self, context: zmq.asyncio.Context) -> None:
@@ -62,6 +66,7 @@ class Daemon:
             why = await self.ending
             log.info("ending: %s", why)
             self.logs.close()
+            self.talks.close()
             self.link.send(p.Quit())
         finally:
             told.cancel()

@@ -6,17 +6,21 @@ daemon that dies earlier is told again, and one that dies later need not be.
 
 import asyncio
 import logging
+import os
 from signal import SIGKILL
+from typing import TYPE_CHECKING
 
 from pmx.core import lifecycle as lc
 from pmx.core.restart import Exit
-from pmx.daemon.fleet import Fleet, Instance
-from pmx.daemon.hands import Hands, born
+from pmx.daemon.fleet import Instance
+from pmx.daemon.hands import born
 from pmx.daemon.keeperlink import KeeperLink
 from pmx.daemon.logs import parse_name
 from pmx.daemon.signals import name_of
-from pmx.daemon.supervisor import Supervisor
 from pmx.keeper import protocol as p
+
+if TYPE_CHECKING:
+    from pmx.daemon.app import Daemon
 
 log = logging.getLogger("pmx.facts")
 
@@ -24,10 +28,12 @@ log = logging.getLogger("pmx.facts")
 class Facts:
     """Listens to the keeper. `met` is done when the first message has come and the fleet agrees with the keeper."""
 
-    def __init__(self, fleet: Fleet, supervisor: Supervisor, hands: Hands, link: KeeperLink) -> None:
-        self._fleet = fleet
-        self._supervisor = supervisor
-        self._hands = hands
+    def __init__(self, daemon: "Daemon", link: KeeperLink) -> None:
+        self._fleet = daemon.fleet
+        self._supervisor = daemon.supervisor
+        self._hands = daemon.hands
+        self._sharing = daemon.sharing
+        self._talks = daemon.talks
         self._link = link
         self._over: list[p.Acknowledge] = []
         self.keeper_pid = 0
@@ -45,19 +51,36 @@ class Facts:
             case p.Gone(key, run):
                 self._about(key, lc.Gone(run))
                 self._over.append(p.Acknowledge(key, run))
-            case p.Descriptor(name):
-                instance_id, stream = parse_name(name)
-                self._hands.connect(name, fds[0], self._fleet.by_id.get(instance_id), stream)
             case p.Hello():
                 self._meet(message)
             case p.Stopping(reason) if not self.told_to_end.done():
                 self.told_to_end.set_result(reason)
+            case _:
+                self._heard_of_sockets(message, fds)
+
+    def _heard_of_sockets(self, message: p.Message, fds: list[int]) -> None:
+        match message:
+            case p.Descriptor(name):
+                self._connect(name, fds[0])
+            case p.Listening():
+                self._sharing.listening(message)
+            case p.Unshared():
+                self._sharing.unshared(message)
+            case p.Refused():
+                self._talks.refused(message)
 
     def on_record(self) -> None:
         """Everything heard until now is in the snapshot."""
         over, self._over = self._over, []
         for acknowledgement in over:
             self._link.send(acknowledgement)
+
+    def _connect(self, name: str, fd: int) -> None:
+        if name.startswith("log:"):
+            instance_id, stream = parse_name(name)
+            self._hands.connect(name, fd, self._fleet.by_id.get(instance_id), stream)
+        elif not self._talks.connect(name, fd):
+            os.close(fd)
 
     def _about(self, key: str, event: lc.Event) -> None:
         instance = self._fleet.find(key)
@@ -67,6 +90,7 @@ class Facts:
     def _exited(self, end: p.Exited) -> None:
         code = end.code if end.code >= 0 else None
         signal = name_of(end.signal) if end.signal else ""
+        self._talks.over(end.key, end.run)
         self._about(end.key, lc.Exited(end.run, code, signal, end.leftover))
         if not end.leftover:
             self._over.append(p.Acknowledge(end.key, end.run))
@@ -85,13 +109,19 @@ class Facts:
                 log.error("ending run %d of %s, which is in no snapshot", run, key)
                 self._link.send(p.Signal(key, run, SIGKILL, lc.Whom.ALL.value))
         for name in hello.descriptors:
-            instance_id, stream = parse_name(name)
-            owner = self._fleet.by_id.get(instance_id)
-            if owner is None:
-                self._link.send(p.Drop(name))
-            else:
-                self._hands.pipe(owner, stream)
+            self._take_back(name)
         self.met.set_result(None)
+
+    def _take_back(self, name: str) -> None:
+        """Connect again what the keeper has kept, or have it dropped."""
+        kind, key, *rest = name.split(":")
+        owner = self._fleet.find(key)
+        if owner is None:
+            self._link.send(p.Drop(name))
+        elif kind == "log":
+            self._hands.pipe(owner, rest[0])
+        elif kind != "ipc" or int(rest[0]) == owner.machine.run:
+            self._link.send(p.Open(name))
 
     def _resume(self, instance: Instance, living: tuple[int, int] | None, ends: list[int]) -> None:
         machine = instance.machine

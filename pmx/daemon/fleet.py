@@ -3,10 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from pmx.core.fleet import Entry, select
+from pmx.core.fleet import Entry, free_numbers, select
 from pmx.core.lifecycle import Machine, Policy
 from pmx.core.spec import AppSpec
+from pmx.daemon.serving import Serving
 
 HISTORY = 20
 """Changes of phase remembered per instance."""
@@ -15,7 +17,9 @@ HISTORY = 20
 class Instance:
     """What the daemon knows of one instance. `machine` is replaced by the supervisor alone."""
 
-    __slots__ = ("app", "born", "history", "id", "machine", "number", "started_at", "timer", "waiters")
+    __slots__ = (
+        "app", "born", "history", "id", "leaving", "machine", "number", "serving", "started_at", "timer", "waiters",
+    )  # fmt: skip
 
     def __init__(self, app: "App", instance_id: int, number: int) -> None:
         self.app = app
@@ -24,9 +28,11 @@ class Instance:
         self.machine = Machine(policy_of(app.spec), salt=instance_id)
         self.started_at: float | None = None  # wall clock, of the present or latest run
         self.born = 0  # start time of the present pid in clock ticks since boot: with the pid it names a process
+        self.serving = Serving()
         self.history: deque[dict[str, object]] = deque(maxlen=HISTORY)
         self.timer: asyncio.TimerHandle | None = None
         self.waiters: list[asyncio.Future[None]] = []
+        self.leaving = False  # it is being stopped to be removed, and counts no more when its application is scaled
 
     @property
     def key(self) -> str:
@@ -61,20 +67,34 @@ class Fleet:
         """Take `app` in with as many instances as its spec says, with the ids in `reuse` and new ones after them."""
         self.apps[app.spec.name] = app
         for number in range(app.spec.instances):
-            instance_id = reuse[number] if number < len(reuse) else self.next_id
-            self.next_id = max(self.next_id, instance_id + 1)
-            instance = Instance(app, instance_id, number)
-            app.instances.append(instance)
-            self.by_id[instance_id] = instance
+            self._place(app, reuse[number] if number < len(reuse) else self.next_id, number)
+
+    def grow(self, app: App, count: int) -> list[Instance]:
+        """`count` more instances for `app`, with new ids and the lowest numbers that are free."""
+        numbers = free_numbers((instance.number for instance in app.instances), count)
+        grown = [self._place(app, self.next_id, number) for number in numbers]
+        app.instances.sort(key=lambda instance: instance.number)
+        app.spec = replace(app.spec, instances=len(app.instances))
+        return grown
 
     def remove(self, instance: Instance) -> None:
         """Forget one instance, and its application with the last."""
         del self.by_id[instance.id]
-        instance.app.instances.remove(instance)
-        if not instance.app.instances:
-            self.apps.pop(instance.app.spec.name, None)
+        app = instance.app
+        app.instances.remove(instance)
+        if app.instances:
+            app.spec = replace(app.spec, instances=len(app.instances))
+        else:
+            self.apps.pop(app.spec.name, None)
         if not self.by_id:
             self.next_id = 0
+
+    def _place(self, app: App, instance_id: int, number: int) -> Instance:
+        instance = Instance(app, instance_id, number)
+        self.next_id = max(self.next_id, instance_id + 1)
+        app.instances.append(instance)
+        self.by_id[instance_id] = instance
+        return instance
 
     def select(self, selectors: Sequence[str]) -> list[Instance]:
         """The instances that `selectors` name (core.fleet). Raises NotFound."""

@@ -2,17 +2,22 @@
 
 import os
 from signal import SIGKILL
+from typing import NamedTuple
 
-from pmx.core.lifecycle import Changed, Phase, Whom
+from pmx.core.lifecycle import RESTING, Changed, Phase, Whom
 from pmx.core.spec import AppSpec
 from pmx.daemon import records
 from pmx.daemon.bus import Bus
+from pmx.daemon.channel import ChannelFull
 from pmx.daemon.clock import wall
 from pmx.daemon.fleet import Instance
 from pmx.daemon.keeperlink import KeeperLink
 from pmx.daemon.logs import Logs, pipe_name
+from pmx.daemon.serving import Serving
+from pmx.daemon.sharing import Sharing, shares, slot_of
 from pmx.daemon.signals import stop_signal
 from pmx.daemon.snapshot import Snapshot
+from pmx.daemon.talks import Talks
 from pmx.keeper import protocol as p
 from pmx.paths import Home
 from pmx.wire import topics
@@ -23,15 +28,23 @@ NOWHERE = ("/dev/null", "NULL")
 STREAMS = ("out", "error")
 
 
+class Outlets(NamedTuple):
+    """Where what happens is written down."""
+
+    logs: Logs
+    bus: Bus
+    snapshot: Snapshot
+
+
 class Hands:
     """The Effects of a running daemon."""
 
-    def __init__(self, home: Home, link: KeeperLink, logs: Logs, bus: Bus, snapshot: Snapshot) -> None:
+    def __init__(self, home: Home, link: KeeperLink, outlets: Outlets, talks: Talks, sharing: Sharing) -> None:
         self._home = home
         self._link = link
-        self._logs = logs
-        self._bus = bus
-        self._snapshot = snapshot
+        self._logs, self._bus, self._snapshot = outlets
+        self._talks = talks
+        self._sharing = sharing
         self._asked: set[str] = set()
 
     def spawn(self, instance: Instance, run: int) -> None:
@@ -39,10 +52,14 @@ class Hands:
         out, error = (self.pipe(instance, stream) for stream in STREAMS)
         marker = f"PMX_RUN={instance.id}.{run}@{self._home.root}"
         identity = spec.command.identity
+        instance.serving = Serving(run)
+        grouped = shares(instance.app)
+        if grouped:
+            self._sharing.steer(instance.app)
         order = p.Spawn(
             key=instance.key,
             run=run,
-            argv=list(spec.command.argv),
+            argv=arguments(spec),
             env={**environment(instance, self._home), "PMX_RUN": marker.partition("=")[2]},
             cwd=spec.command.cwd,
             stdout=out,
@@ -54,10 +71,24 @@ class Hands:
             limits=list(spec.command.limits),
             marker=marker,
             tree=spec.stop.treekill,
+            group=spec.name if grouped else "",
+            slot=slot_of(instance),
+            sockets=list(spec.sharing.listen),
+            ports=[spec.sharing.port] if spec.sharing.port else [],
+            trap=spec.sharing.share,
+            channel=spec.node.channel,
+            notify=True,
         )
         self._link.send(order)
+        self._talks.want(instance, run)
 
     def terminate(self, instance: Instance, run: int, whom: Whom) -> None:
+        if whom is Whom.GROUP and instance.app.spec.stop.shutdown_with_message:
+            try:
+                if self._talks.send(instance, "shutdown"):
+                    return
+            except ChannelFull:
+                pass  # it does not read: the signal, then
         number = stop_signal(instance.app.spec.stop.signal, instance.machine.pid)
         self._link.send(p.Signal(instance.key, run, number, whom.value))
 
@@ -72,6 +103,8 @@ class Hands:
         instance.history.append(
             {"at": at, "from": change.old.value, "to": change.new.value, "cause": change.cause, "run": change.run}
         )
+        if change.new in RESTING:
+            self._sharing.settled(instance)
         self._bus.publish(topics.process(instance.id), "process", records.change(instance, change, at))
         self._snapshot.changed()
 
@@ -90,6 +123,7 @@ class Hands:
             self._logs.detach(name)
             self._asked.discard(name)
             self._link.send(p.Drop(name))
+        self._talks.forget(instance)
 
     def pipe(self, instance: Instance, stream: str) -> str:
         """The keeper's name of a log pipe, asked for if it is not connected yet; empty for no log."""
@@ -102,17 +136,39 @@ class Hands:
         return name
 
 
+_MANAGERS = (
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
+    "NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID",
+)  # fmt: skip
+"""What another manager, of the shell that said ``pmx start``, told about itself. Its descriptors are not there."""
+
+
 def environment(instance: Instance, home: Home) -> dict[str, str]:
     """The environment of one instance: its application's, and what tells it which instance it is."""
     spec: AppSpec = instance.app.spec
-    return {
-        **spec.command.env,
+    env = {name: value for name, value in spec.command.env.items() if name not in _MANAGERS}
+    env |= {
         "PMX_HOME": home.root,
         "PMX_ID": str(instance.id),
         "PMX_NAME": spec.name,
         "PMX_INSTANCE": str(instance.number),
         spec.instance_var: str(instance.number),
     }
+    if spec.sharing.port:
+        env["PORT"] = str(spec.sharing.port)
+    if spec.increment_var:
+        env[spec.increment_var] = str(int(env.get(spec.increment_var, "0")) + instance.number)
+    if spec.node.cluster:
+        env["NODE_UNIQUE_ID"] = str(instance.number + 1)  # node's own ids begin with 1
+    return env
+
+
+def arguments(spec: AppSpec) -> list[str]:
+    """The command line, with the number of a declared socket for ``{fd.NAME}``: they are passed from 3 on."""
+    argv = list(spec.command.argv)
+    for fd, (name, _) in enumerate(spec.sharing.listen, 3):
+        argv = [argument.replace(f"{{fd.{name}}}", str(fd)) for argument in argv]
+    return argv
 
 
 def born(pid: int) -> int:

@@ -18,7 +18,8 @@ sys.path.insert(0, _ROOT)
 
 from pmx.keeper import linux  # noqa: E402
 from pmx.keeper.brain import Brain  # noqa: E402
-from pmx.keeper.loop import Keeper, log  # noqa: E402
+from pmx.keeper.log import log  # noqa: E402
+from pmx.keeper.loop import Keeper  # noqa: E402
 
 ALREADY = "already running"
 _LOCK_PATIENCE = 1.0

@@ -1,23 +1,26 @@
 """What runs between fork and exec. Nothing here returns: it ends in the program, or in `os._exit`.
 
 The keeper is single-threaded, so Python code may run after the fork; it must still be short, because an exception
-that escaped would go on as a second keeper. Whatever fails is written to the error pipe, whose other end sees end
-of file when exec succeeds (it is close-on-exec).
+that escaped would go on as a second keeper. Whatever fails is written to the report, a socket whose other end sees
+end of file when exec succeeds (it is close-on-exec).
 """
 
 import fcntl
 import os
 import resource
 import signal
+import socket
 
+from pmx.keeper import seccomp
+from pmx.keeper.inheritance import Inheritance
 from pmx.keeper.protocol import Spawn
 
 # An ignored signal stays ignored across exec (signal(7)): Python ignores SIGPIPE, a script's "pmx start &" SIGQUIT.
 _RESETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
-def become(order: Spawn, stdout: int, stderr: int, error_pipe: int, nofile: tuple[int, int]) -> None:
-    """Become the program of `order`. `stdout` and `stderr` are log pipes of the store, -1 for /dev/null."""
+def become(order: Spawn, given: Inheritance, report: int, nofile: tuple[int, int]) -> None:
+    """Become the program of `order`, with what it is `given`."""
     step = "start"
     try:
         step = "session"
@@ -26,7 +29,14 @@ def become(order: Spawn, stdout: int, stderr: int, error_pipe: int, nofile: tupl
         step = "limits"
         _set_limits(order, nofile)
         step = "output"
-        _connect(order, stdout, stderr)
+        _connect(order, given.stdout, given.stderr)
+        step = "sockets"
+        report = _pass_on(given.passed, report)
+        order.env.update(given.env)
+        if order.sockets:
+            order.env["LISTEN_PID"] = str(os.getpid())
+        if order.trap:
+            _ask_about_ports(report)
         step = "identity"
         _take_identity(order)
         step = "cwd"
@@ -34,9 +44,9 @@ def become(order: Spawn, stdout: int, stderr: int, error_pipe: int, nofile: tupl
         step = "exec"
         os.execvpe(order.argv[0], order.argv, order.env)
     except OSError as error:
-        _report(error_pipe, step, error.errno or 0, error.strerror or "")
+        _report(report, step, error.errno or 0, error.strerror or "")
     except BaseException as error:  # noqa: BLE001  # nothing may escape into a second keeper
-        _report(error_pipe, step, 0, f"{type(error).__name__}: {error}")
+        _report(report, step, 0, f"{type(error).__name__}: {error}")
     finally:
         os._exit(127)
 
@@ -69,6 +79,30 @@ def _connect(order: Spawn, stdout: int, stderr: int) -> None:
         os.dup2(fd, number, inheritable=True)
 
 
+def _pass_on(fds: list[int], report: int) -> int:
+    """Make `fds` descriptors 3 and up. Returns the report's, which may have been in the way."""
+    above = 3 + len(fds)
+    report, *high = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in (report, *fds))
+    for number, fd in enumerate(high, 3):
+        os.dup2(fd, number, inheritable=True)
+    return report
+
+
+def _ask_about_ports(report: int) -> None:
+    """Install the filter and hand its descriptor to the keeper. While root: nobody else may without consequences.
+
+    Without it the program runs all the same, and has its ports for itself.
+    """
+    try:
+        told = seccomp.install()
+    except OSError as error:
+        os.write(report, f"unshared\0{error.errno}\0{error.strerror}".encode("utf-8", "replace"))
+        return
+    with socket.socket(fileno=os.dup(report)) as to_keeper:
+        socket.send_fds(to_keeper, [b"trap"], [told])
+    os.close(told)
+
+
 def _take_identity(order: Spawn) -> None:
     if order.umask >= 0:
         os.umask(order.umask)
@@ -80,8 +114,8 @@ def _take_identity(order: Spawn) -> None:
         os.setuid(order.uid)
 
 
-def _report(pipe: int, step: str, number: int, text: str) -> None:
+def _report(report: int, step: str, number: int, text: str) -> None:
     try:
-        os.write(pipe, f"{step}\0{number}\0{text}".encode("utf-8", "replace"))
+        os.write(report, f"{step}\0{number}\0{text}".encode("utf-8", "replace"))
     except OSError:
         pass  # the keeper is gone; nobody is left to tell

@@ -1,4 +1,4 @@
-"""Named descriptors. A name outlives the daemon, so a log pipe goes on where it was.
+"""Named descriptors. A name outlives the daemon, so a log pipe or a channel goes on where it was.
 
 A log pipe is kept as one descriptor open for reading and writing: it is reader and writer at once, so a program
 never gets EPIPE and a reader never sees an early end of file, whoever dies. Everybody who uses it opens
@@ -30,11 +30,19 @@ class FdStore:
         except KeyError:
             raise OSError(errno.EBADF, f"there is no descriptor called {name}") from None
 
-    def pipe(self, name: str) -> int:
-        """The log pipe called `name`, made if it is not there. Raises OSError (EMFILE, ENFILE)."""
-        if name not in self._fds:
+    def open(self, name: str) -> int:
+        """The descriptor called `name`; a log pipe is made if it is not there. Raises OSError (EBADF, EMFILE)."""
+        if name not in self._fds and name.startswith("log:"):
             self._fds[name] = _new_pipe()
-        return self._fds[name]
+        return self.get(name)
+
+    def keep(self, name: str, fd: int) -> None:
+        """Take over `fd`."""
+        self.drop(name)
+        self._fds[name] = fd
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._fds
 
     def drop(self, name: str) -> None:
         fd = self._fds.pop(name, None)

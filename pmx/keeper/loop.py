@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pmx.keeper import protocol as p
 from pmx.keeper.brain import Brain, describe, signal_name
+from pmx.keeper.log import log
 from pmx.keeper.poller import Poller
 from pmx.keeper.programs import Programs
 
@@ -29,6 +30,18 @@ class Keeper:
         self.result: int | None = None
         self._starter: Callable[[str], None] | None = starter
         self._wake = _wake_on_signals()
+        self._orders: dict[type[p.Message], Callable[..., None]] = {
+            p.Spawn: self.programs.spawn,
+            p.Signal: self.programs.signal,
+            p.Acknowledge: self.programs.forget,
+            p.Listen: self.programs.listen,
+            p.Steer: self.programs.steer,
+            p.Release: self.programs.release,
+            p.Open: self._open,
+            p.Drop: lambda order: self.programs.store.drop(order.name),
+            p.Ready: lambda _: self._report_start(""),
+            p.Quit: self._quit,
+        }
 
     def run(self) -> int:
         """Run until everything is to end; returns the exit status."""
@@ -62,8 +75,8 @@ class Keeper:
         runs.others = {self.brain.pid}
         self.poller.add(link.fileno(), self._hear)
         self._tell(p.Hello(p.VERSION, os.getpid(), runs.living(), list(runs.ends), store.names()))
-        for end in runs.ends.values():
-            self._tell(end)
+        for fact in (*runs.ends.values(), *self.programs.shared()):
+            self._tell(fact)
         if self._stopping:
             self._tell(p.Stopping(self._stopping))  # the daemon that was told has died
 
@@ -98,27 +111,18 @@ class Keeper:
             self.brain.link.send(message, fds)
 
     def _obey(self, message: p.Message) -> None:
-        match message:
-            case p.Spawn():
-                self.programs.spawn(message)
-            case p.Signal():
-                self.programs.signal(message)
-            case p.Acknowledge(key, run):
-                self.programs.runs.forget(key, run)
-            case p.Open(name):
-                self._open(name)
-            case p.Drop(name):
-                self.programs.store.drop(name)
-            case p.Ready():
-                self._report_start("")
-            case p.Quit():
-                self.quitting = True
+        order = self._orders.get(type(message))
+        if order is not None:
+            order(message)
 
-    def _open(self, name: str) -> None:
+    def _open(self, order: p.Open) -> None:
         try:
-            self._tell(p.Descriptor(name), (self.programs.store.pipe(name),))
+            self._tell(p.Descriptor(order.name), (self.programs.store.open(order.name),))
         except OSError as error:
-            log(f"cannot make the pipe {name}: {error}")
+            log(f"cannot give the descriptor {order.name}: {error}")
+
+    def _quit(self, _: p.Quit) -> None:
+        self.quitting = True
 
     def _brain_ended(self, status: int) -> None:
         words = self.brain.ended(status, time.monotonic())
@@ -175,15 +179,6 @@ class Keeper:
         survivors = self.programs.kill_all()
         log(f"ended; cannot kill {survivors}" if survivors else "ended")
         self.result = result
-
-
-def log(text: str) -> None:
-    """A line for keeper.log, which is standard error. A full disk must not hurt."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    try:
-        os.write(2, f"{now} keeper[{os.getpid()}] {text}\n".encode("utf-8", "replace"))
-    except OSError:
-        pass
 
 
 def _buried() -> list[tuple[int, int]]:

@@ -8,13 +8,19 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
+        self._closers: dict[int, Callable[[], None]] = {}
 
-    def add(self, fd: int, reader: Callable[[], None]) -> None:
+    def add(self, fd: int, reader: Callable[[], None], events: int = select.EPOLLIN) -> None:
         self._readers[fd] = reader
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, events)
+
+    def on_hang_up(self, fd: int, closer: Callable[[], None]) -> None:
+        """Call `closer` instead of the reader of `fd` when its other end is gone and there is nothing to read."""
+        self._closers[fd] = closer
 
     def remove(self, fd: int) -> None:
         del self._readers[fd]
+        self._closers.pop(fd, None)
         self._epoll.unregister(fd)
 
     def want_writable(self, fd: int, wanted: bool) -> None:
@@ -23,7 +29,9 @@ class Poller:
 
     def wait(self, timeout: float | None) -> None:
         """Wait for something to do, at most `timeout` seconds, and do it."""
-        for fd, _ in self._epoll.poll(timeout):
+        for fd, events in self._epoll.poll(timeout):
             reader = self._readers.get(fd)  # an earlier one of this round may have removed it
+            if not events & select.EPOLLIN:
+                reader = self._closers.get(fd, reader)
             if reader is not None:
                 reader()

@@ -3,13 +3,19 @@
 import errno
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 
-from pmx.keeper import linux, protocol as p, spawn
+from pmx.keeper import inheritance, linux, protocol as p, spawn, tracee
 from pmx.keeper.fdstore import FdStore
+from pmx.keeper.log import log
 from pmx.keeper.poller import Poller
 from pmx.keeper.runs import Run, Runs
+from pmx.keeper.slots import Slots
+from pmx.keeper.trap import Trap
+
+Tell = Callable[..., None]
 
 LAST_GRACE = 5.0
 """Seconds for what is left at the very end to die of SIGKILL."""
@@ -18,41 +24,107 @@ LAST_GRACE = 5.0
 class Programs:
     """All managed programs. `tell` says something to the daemon; `nofile` is the limit that programs get."""
 
-    def __init__(self, poller: Poller, tell: Callable[[p.Message], None], nofile: tuple[int, int]) -> None:
+    def __init__(self, poller: Poller, tell: Tell, nofile: tuple[int, int]) -> None:
         self.runs = Runs()
         self.store = FdStore()
+        self.slots = Slots(poller, log)
         self._poller = poller
         self._tell = tell
         self._nofile = nofile
 
     def spawn(self, order: p.Spawn) -> None:
+        given = None
         try:
-            pid, pipe = spawn.fork(order, self.store, self._nofile)
+            given = inheritance.prepare(order, self.store, self.slots)
+            pid, reporter = spawn.fork(order, given, self._nofile)
         except OSError as error:
             why = f"{error.strerror} ({errno.errorcode.get(error.errno or 0, 'unknown')})"
             self._tell(
                 p.Failed(order.key, order.run, error.errno or 0, f"cannot start {''.join(order.argv[:1])}: {why}")
             )
+            self._leave(order.key, order.run, order.group, order.slot)
             return
-        run = Run(order, pid, pipe)
+        finally:
+            for lent in given.lent if given else ():
+                lent.close()
+        run = Run(order, pid, reporter)
         self.runs.add(run)
-        self._poller.add(pipe, lambda: self._read_report(run))
+        self._poller.add(reporter.fileno(), lambda: self._read_report(run))
 
     def _read_report(self, run: Run) -> None:
-        """Read the error pipe of `run`; at its end, say what it means."""
-        data = os.read(run.error_pipe, 4096)
-        if data:
-            run.report += data
+        """Read one packet of what the child of `run` reports; at its end, say what it means."""
+        if run.reporter is None:
             return
-        self._poller.remove(run.error_pipe)
-        os.close(run.error_pipe)
-        run.error_pipe = -1
+        data, fds, _, _ = socket.recv_fds(run.reporter, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+        if fds:
+            self._trap(run, fds[0])
+        elif data.startswith(b"unshared\0"):
+            run.unshared = spawn.why_unshared(data)
+        elif data:
+            run.report += data
+        else:
+            self._born(run)
+
+    def _born(self, run: Run) -> None:
+        """The report has ended: exec has succeeded, or the child told why not."""
+        if run.reporter is not None:
+            self._poller.remove(run.reporter.fileno())
+            run.reporter.close()
+            run.reporter = None
         order, run.order = run.order, None
         if run.report and order is not None:
             number, sentence = spawn.explain(order, run.report)
             self._tell(p.Failed(run.key, run.run, number, sentence))
-        else:
-            self._tell(p.Spawned(run.key, run.run, run.pid))
+            return
+        self._tell(p.Spawned(run.key, run.run, run.pid))
+        if run.unshared:
+            self._tell(p.Unshared(run.key, run.run, run.unshared))
+
+    def _trap(self, run: Run, fd: int) -> None:
+        run.trap = trap = Trap(fd, run.member, self.slots, self._tell)
+
+        def closed() -> None:
+            """Nobody of the whole tree is left."""
+            self._poller.remove(fd)
+            os.close(fd)
+
+        self._poller.add(fd, trap.serve)
+        self._poller.on_hang_up(fd, closed)
+
+    def shared(self) -> list[p.Message]:
+        """What a new daemon must know of listeners."""
+        unshared = [p.Unshared(run.key, run.run, run.unshared) for run in self.runs.by_pid.values() if run.unshared]
+        return [*self.slots.facts(), *unshared]
+
+    def listen(self, order: p.Listen) -> None:
+        """A listener for a program that asked by its channel."""
+        run = self.runs.by_key.get((order.key, order.run))
+        try:
+            if run is None:
+                raise OSError(errno.ESRCH, "there is no such run")
+            address = order.url if order.url.startswith("unix:") else tracee.address_of(order.url)
+            slot = self.slots.bind(run.member.group, run.member.slot, address)
+            if run.trap is None:
+                self.slots.listen(slot, 0, (order.key, order.run))  # nobody will tell when the program does
+        except OSError as error:
+            self._tell(p.Refused(order.key, order.run, order.url, error.errno or errno.EADDRINUSE))
+            return
+        self._tell(p.Descriptor(f"listen:{order.key}:{order.run}:{order.url}"), (slot.sock.fileno(),))
+
+    def steer(self, order: p.Steer) -> None:
+        self.slots.set_steering(order.group, order.balance, dict(order.weights))
+
+    def release(self, order: p.Release) -> None:
+        self.slots.release(order.group, order.slot)
+
+    def forget(self, order: p.Acknowledge) -> None:
+        self.runs.forget(order.key, order.run)
+        self.store.drop(f"ipc:{order.key}:{order.run}")
+
+    def _leave(self, key: str, run: int, group: str, slot: int) -> None:
+        if group:
+            self.slots.leave((key, run))
+            self.slots.drop_unused(group, slot)
 
     def signal(self, order: p.Signal) -> None:
         run = self.runs.find(order.key, order.run)
@@ -72,6 +144,9 @@ class Programs:
             return  # an orphan that a program left behind
         while run.spawning:
             self._read_report(run)
+        if run.trap is not None:
+            run.trap.run_over()
+        self._leave(run.key, run.run, run.member.group, run.member.slot)
         end = self.runs.ended(pid, status)
         if end is None or run.report:
             self.runs.forget(run.key, run.run)  # Failed has been said; there was no run
@@ -94,6 +169,7 @@ class Programs:
                 _kill(pid, signal.SIGKILL)
             signal.sigtimedwait((signal.SIGCHLD,), 0.02)
         self.store.close()
+        self.slots.close()
         return pids
 
 

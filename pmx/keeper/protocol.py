@@ -7,7 +7,7 @@ before it is complete (unix(7): the kernel never merges data across a message wi
 Versions, newest last; they only grow, and a reader ignores keys and kinds that it does not know:
 
     1   hello spawned failed exited gone descriptor stopping | spawn signal acknowledge open drop ready quit
-    2   listening refused | steer release listen; and the later fields of hello, spawned and spawn
+    2   listening unshared refused | steer release listen; and the later fields of hello, spawned and spawn
 """
 
 import json
@@ -39,6 +39,7 @@ class Spawn(NamedTuple):
 
     `group` names the application whose ports this run shares, and `slot` its listener on each of them; empty: its
     bind(2) is its own. `sockets` are declared, [name, url], and passed as descriptors 3 and up (sd_listen_fds(3)).
+    With `trap` its bind(2) and listen(2) are seen, without only declared sockets and what Listen asks for are shared.
     `ports` are granted though they want privilege (below net.ipv4.ip_unprivileged_port_start). `channel` gives it one
     end of a socket pair as NODE_CHANNEL_FD; the other is kept as ``ipc:KEY:RUN``. `notify` gives it NOTIFY_SOCKET,
     whose socket is kept as ``notify:KEY``.
@@ -62,6 +63,7 @@ class Spawn(NamedTuple):
     slot: int = 0
     sockets: list[tuple[str, str]] | None = None
     ports: list[int] | None = None
+    trap: bool = False
     channel: bool = False
     notify: bool = False
 
@@ -139,7 +141,7 @@ class Hello(NamedTuple):
 
     `runs` are living, [key, run, pid], with pid 0 while exec is undecided. `ends` are [key, run] of the ends that no
     daemon has acknowledged; an Exited for each follows. A Listening for each listener follows, too, with key empty
-    when nobody serves it. `unshared` are [key, run, why] of runs whose bind(2) cannot be seen.
+    when nobody serves it, and an Unshared for each run that shares nothing though it was to.
     """
 
     version: int
@@ -147,16 +149,12 @@ class Hello(NamedTuple):
     runs: list[tuple[str, int, int]]
     ends: list[tuple[str, int]]
     descriptors: list[str]
-    unshared: list[tuple[str, int, str]] | None = None
 
 
 class Spawned(NamedTuple):
-    """`unshared`: a port was to be shared, and why it cannot be."""
-
     key: str
     run: int
     pid: int
-    unshared: str = ""
 
 
 class Failed(NamedTuple):
@@ -200,6 +198,14 @@ class Listening(NamedTuple):
     inode: int
 
 
+class Unshared(NamedTuple):
+    """The run was to share its ports, and `why` it has them for itself."""
+
+    key: str
+    run: int
+    why: str
+
+
 class Refused(NamedTuple):
     """What Listen asked for cannot be had."""
 
@@ -223,7 +229,7 @@ class Stopping(NamedTuple):
 
 Message = (
     Spawn | Signal | Acknowledge | Open | Drop | Steer | Release | Listen | Ready | Quit
-    | Hello | Spawned | Failed | Exited | Gone | Listening | Refused | Descriptor | Stopping
+    | Hello | Spawned | Failed | Exited | Gone | Listening | Unshared | Refused | Descriptor | Stopping
 )  # fmt: skip
 _CLASSES: tuple[type[Message], ...] = Message.__args__
 _KINDS = {cls.__name__.lower(): cls for cls in _CLASSES}

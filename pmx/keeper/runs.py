@@ -6,29 +6,36 @@ the group and none of its marked strays is left.
 """
 
 import os
+import socket
 
 from pmx.keeper import linux
 from pmx.keeper.protocol import Exited, Spawn
+from pmx.keeper.trap import Member, Trap
 
 
 class Run:
     """What the keeper knows of one run."""
 
-    __slots__ = ("error_pipe", "key", "marker", "order", "pid", "report", "run", "tree")
+    __slots__ = (
+        "key", "marker", "member", "order", "pid", "report", "reporter", "run", "trap", "tree", "unshared",
+    )  # fmt: skip
 
-    def __init__(self, order: Spawn, pid: int, error_pipe: int) -> None:
+    def __init__(self, order: Spawn, pid: int, reporter: socket.socket) -> None:
         self.key = order.key
         self.run = order.run
         self.marker = order.marker.encode("utf-8", "surrogatepass")
         self.tree = order.tree
         self.pid = pid
         self.order: Spawn | None = order  # until exec: to explain a failure
-        self.error_pipe = error_pipe  # -1 once exec is decided
+        self.reporter: socket.socket | None = reporter  # None once exec is decided
         self.report = b""
+        self.member = Member(order.key, order.run, order.group, order.slot, tuple(order.ports or ()))
+        self.trap: Trap | None = None
+        self.unshared = ""  # why it has its ports for itself
 
     @property
     def spawning(self) -> bool:
-        return self.error_pipe >= 0
+        return self.reporter is not None
 
 
 class Runs:

@@ -2,29 +2,29 @@
 
 import errno
 import os
+import socket
 
 from pmx.keeper import child
-from pmx.keeper.fdstore import FdStore
+from pmx.keeper.inheritance import Inheritance
 from pmx.keeper.protocol import Spawn
 
 
-def fork(order: Spawn, store: FdStore, nofile: tuple[int, int]) -> tuple[int, int]:
-    """Fork the program of `order`. Returns its pid and the error pipe; end of file on that means exec succeeded.
+def fork(order: Spawn, given: Inheritance, nofile: tuple[int, int]) -> tuple[int, socket.socket]:
+    """Fork the program of `order`. Returns its pid and our end of its report; end of file there: exec succeeded.
 
-    Raises OSError when there is no process or descriptor to be had.
+    A packet of the report is the descriptor of its filter with nothing to say, ``unshared`` with a reason, or why it
+    could not be executed. Raises OSError when there is no process or descriptor to be had.
     """
-    stdout, stderr = (store.get(name) if name else -1 for name in (order.stdout, order.stderr))
-    read_end, write_end = os.pipe()
-    try:
-        pid = os.fork()
-    except OSError:
-        os.close(read_end)
-        os.close(write_end)
-        raise
-    if pid == 0:
-        child.become(order, stdout, stderr, write_end, nofile)
-    os.close(write_end)
-    return pid, read_end
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            raise
+        if pid == 0:
+            child.become(order, given, theirs.fileno(), nofile)
+    return pid, ours
 
 
 def explain(order: Spawn, report: bytes) -> tuple[int, str]:
@@ -37,11 +37,21 @@ def explain(order: Spawn, report: bytes) -> tuple[int, str]:
     what = {
         "cwd": f"cannot enter the working directory {order.cwd} of {program}",
         "identity": f"cannot run {program} as uid {order.uid}, gid {order.gid}",
+        "sockets": f"cannot pass the sockets of {program}",
         "limits": f"cannot set the resource limits of {program}",
         "output": f"cannot connect the output of {program}",
         "session": f"cannot start a session for {program}",
     }.get(step, f"cannot run {program}")
     return number, f"{what}: {_why(order, step, number, text)}{name}"
+
+
+def why_unshared(report: bytes) -> str:
+    """Why the filter could not be installed, in words."""
+    _, number_text, text = report.decode("utf-8", "replace").split("\0", 2)
+    number = int(number_text)
+    if number == errno.EBUSY:
+        text = "another manager further out, perhaps a pmx that runs this one, answers for its ports already"
+    return f"{text} ({errno.errorcode.get(number, number)})"
 
 
 def _why(order: Spawn, step: str, number: int, text: str) -> str:

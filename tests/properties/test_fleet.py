@@ -1,6 +1,6 @@
 from hypothesis import given, strategies as st
 
-from pmx.core.fleet import Entry, check_name, select
+from pmx.core.fleet import MAX_INSTANCES, Entry, check_name, free_numbers, scaled, select
 from pmx.errors import NotFound, UsageProblem
 
 words = st.sampled_from(["web", "api", "db", "mail", "3", "7", "shop"])
@@ -49,3 +49,27 @@ def test_an_accepted_name_selects_its_program(name: str) -> None:
         return
     fleet = [Entry(0, "other", name), Entry(1, name, "default")]
     assert select(fleet, [name]) == ([0, 1] if name == "other" else [1])
+
+
+@given(st.integers(1, MAX_INSTANCES), st.text(alphabet="+-0123456789max", max_size=8), st.integers(1, 512))
+def test_scaling_has_a_possible_outcome_or_is_told(now: int, to: str, cores: int) -> None:
+    try:
+        number = scaled("web", now, to, cores)
+    except UsageProblem as error:
+        assert error.message.startswith("cannot scale web to ")
+        assert error.hint
+        return
+    assert 1 <= number <= MAX_INSTANCES
+    if to[0] in "+-":
+        assert number - now == int(to)
+    else:
+        assert number == (cores if to == "max" else int(to))
+
+
+@given(st.sets(st.integers(0, 60), max_size=30), st.integers(0, 30))
+def test_free_numbers_are_the_lowest_that_are_free(taken: set[int], count: int) -> None:
+    found = free_numbers(taken, count)
+    assert len(found) == count
+    assert found == sorted(set(found) - taken)
+    if found:
+        assert set(range(found[-1])) <= taken | set(found)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from pmx.daemon.commands import delete, describe, kill, logs, ls, ping, restart, start, stop
+from pmx.daemon.commands import delete, describe, kill, logs, ls, ping, restart, scale, start, stop
 from pmx.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ VERBS: dict[str, Verb] = {
     "ls": ls.run,
     "ping": ping.run,
     "restart": restart.run,
+    "scale": scale.run,
     "start": start.run,
     "stop": stop.run,
     "version": ping.run,

@@ -60,7 +60,7 @@ def _read_spec(data: dict[str, Any]) -> AppSpec:
 async def _start_new(daemon: "Daemon", spec: AppSpec) -> dict[str, Any]:
     app = _enlist(daemon, spec)
     try:
-        _check_logs(daemon, app)
+        check_logs(daemon, app)
         daemon.snapshot.must_write()  # before there is a process: a daemon that dies now must know whose it is
     except PmxError:
         _strike(daemon, app)
@@ -106,7 +106,7 @@ async def _give_up(daemon: "Daemon", instances: list[Instance]) -> None:
         remove(daemon, instance)
 
 
-def _check_logs(daemon: "Daemon", app: App) -> None:
+def check_logs(daemon: "Daemon", app: App) -> None:
     for instance in app.instances:
         for stream in STREAMS:
             path = records.log_path(instance, stream, daemon.home)

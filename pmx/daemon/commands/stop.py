@@ -20,6 +20,7 @@ async def run(daemon: "Daemon", args: dict[str, Any], tell: "Tell") -> dict[str,
 
 async def stop_and_wait(daemon: "Daemon", instances: list[Instance]) -> None:
     """Until each is stopped, or somebody wants it up again meanwhile: the last word wins."""
+    await daemon.sharing.retire(instances)
     for instance in instances:
         daemon.supervisor.apply(instance, lc.Stop())
     for instance in instances:

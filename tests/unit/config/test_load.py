@@ -10,7 +10,7 @@ import pytest
 from pmx.config.load import Entry, load, shape, validate
 from pmx.config.model import FIELDS, App
 from pmx.config.yamlfile import parse
-from pmx.core.spec import AppSpec, Command, LogPolicy, RestartPolicy, StopPolicy
+from pmx.core.spec import AppSpec, Command, LogPolicy, NodePolicy, RestartPolicy, SharePolicy, StopPolicy
 from pmx.errors import PmxError, ProgramProblem, UsageProblem
 
 EXAMPLE = Path(__file__).parents[3] / "ecosystem.example.yaml"
@@ -142,7 +142,19 @@ apps:
         ("name: 12", "2:7: name must be text, in quotes if it looks like something else"),
         ("args: 3", "2:7: args must be a list or a text"),
         ("env: [A=1]", "2:6: env must be a mapping of names to values"),
-        ("exec_mode: cluster", "2:12: exec_mode: cluster mode comes with clusters"),
+        ("exec_mode: spoon", "2:12: exec_mode: there is no mode 'spoon'"),
+        ("share: maybe", "2:8: share must be true or false"),
+        ("port: 65536", "2:7: port: cannot use the port 65536: it must be from 1 to 65535"),
+        ("port: http", "2:7: port must be a whole number"),
+        ("listen: tcp://127.0.0.1", "2:9: listen[0]: cannot listen on 'tcp://127.0.0.1': it is no address with a port"),
+        ("listen: [80, 'unix:']", "2:14: listen[1]: cannot listen on 'unix:': it names no file"),
+        ("listen: [{name: a b, url: 'x'}]", "2:9: listen: cannot give a socket the name 'a b'"),
+        ("listen: [{nam: a, url: 'x'}]", "2:9: listen: a socket is a url, or has the keys url and name"),
+        ("balance: fair", "2:10: balance: cannot balance by 'fair': there is no such way"),
+        ("weights: [0, 0]", "2:10: weights: cannot use the weights '0,0'"),
+        ("increment_var: PORT", "1:9: cannot count PORT up: it is not in the environment"),
+        ("node_cluster: true", "1:9: cannot start app with node-cluster: it is for programs that node or bun runs"),
+        ("args: '{fd.web}'", "1:9: cannot put a descriptor for {fd.web}: no socket of that name is declared"),
         ("Name: x", "2:1: there is no key 'Name'; did you mean 'name'?"),
         ("min-uptime: 3", "2:1: there is no key 'min-uptime'; did you mean 'min_uptime'?"),
         ("outfile: x", "2:1: there is no key 'outfile'; did you mean 'out_file'?"),
@@ -190,7 +202,7 @@ interpreter: runner
 interpreter_args: -a 'b c'
 instances: 3
 exec_mode: fork
-env: {VERSION: 1.10, MODE: 0755, ON: true, TEXT: "1", HOME: mine}
+env: {VERSION: 1.10, MODE: 0755, ON: true, TEXT: "1", HOME: mine, METRICS: 9100}
 autorestart: false
 max_restarts: 4
 min_uptime: 2000
@@ -199,6 +211,13 @@ stop_exit_codes: [0, 3]
 kill_timeout: 5s
 treekill: false
 stop_signal: usr1
+share: on
+port: 8000
+listen: [tcp://localhost:8001, {name: web, url: unix:web.sock}]
+balance: least-conn
+weights: [3, 1]
+instance_var: NUMBER
+increment_var: METRICS
 out_file: out.log
 error_file: "NULL"
 """
@@ -213,7 +232,7 @@ error_file: "NULL"
         command=Command(
             argv=(str(project / "bin/runner"), "-a", "b c", str(project / "sub/app"), "--port", "8000", "1.10"),
             cwd=str(project / "sub"),
-            env={**environ, "VERSION": "1.10", "MODE": "0755", "ON": "true", "TEXT": "1"},
+            env={**environ, "VERSION": "1.10", "MODE": "0755", "ON": "true", "TEXT": "1", "METRICS": "9100"},
             script=str(project / "sub/app"),
             interpreter=str(project / "bin/runner"),
             umask=umask,
@@ -223,7 +242,37 @@ error_file: "NULL"
         ),
         stop=StopPolicy(signal="SIGUSR1", kill_timeout=5.0, treekill=False),
         logs=LogPolicy(str(project / "sub/out.log"), "/dev/null"),
+        sharing=SharePolicy(
+            share=True,
+            balance="least_conn",
+            weights=(3, 1),
+            port=8000,
+            listen=(("tcp-8001", "tcp://127.0.0.1:8001"), ("web", f"unix://{project}/sub/web.sock")),
+        ),
+        instance_var="NUMBER",
+        increment_var="METRICS",
     )
+
+
+def test_the_keys_of_node_reach_the_spec(project: Path) -> None:
+    (project / "bin/node").symlink_to(project / "app")
+    (project / "web.js").touch()
+    (spec,) = specs(project, "script: web.js\nexec_mode: cluster\nshutdown_with_message: true\n")
+    assert (spec.node, spec.sharing.share) == (NodePolicy(channel=True, cluster=True), True)
+    assert spec.stop.shutdown_with_message
+
+
+@pytest.mark.parametrize(
+    ("keys", "share"),
+    [
+        ("", False), ("instances: 1", True), ("port: 80", True), ("listen: :80", True), ("exec_mode: fork", False),
+        ("exec_mode: cluster", True), ("share: on", True), ("share: true", True), ("share: 'on'", True),
+        ("instances: 4\nshare: off", False), ("instances: 4\nshare: false", False), ("port: 80\nexec_mode: fork", True),
+    ],
+)  # fmt: skip
+def test_ports_are_shared_when_there_is_a_reason(project: Path, keys: str, share: bool) -> None:
+    (spec,) = specs(project, f"script: app\n{keys}\n")
+    assert spec.sharing.share is share
 
 
 def test_paths_begin_at_the_file_and_not_where_somebody_stands(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,13 +299,18 @@ def test_the_example_can_be_loaded() -> None:
     hello, worker = load(str(EXAMPLE), os.environ)
     assert (hello.name, hello.namespace, hello.instances) == ("hello", "web", 2)
     assert hello.command.env["GREETING"] == "hello"
+    assert (hello.sharing.port, hello.sharing.weights, hello.increment_var) == (8000, (3, 1), "METRICS_PORT")
     assert worker.restart.min_uptime == 2.0
+    assert not worker.sharing.share
 
 
 def test_the_example_has_every_key_once() -> None:
-    text = re.sub(r"# (uid|gid): ", r"\1: ", EXAMPLE.read_text())
+    lines = EXAMPLE.read_text().splitlines()
+    commented = re.compile(r"    # ((uid|gid|node_cluster|shutdown_with_message|listen):|  )")
+    text = "\n".join(f"    {line[6:]}" if commented.match(line) else line for line in lines)
     document = parse(text, "f")
     apps = document.data["apps"]
+    assert len(apps[0]["listen"]) == 2
     keys = [key for app in apps for key in app]
     assert set(keys) == set(App.model_fields)
     assert {key for key in keys if keys.count(key) > 1} <= {"script", "name", "cwd"}

@@ -35,7 +35,7 @@ def test_no_two_keys_share_a_name() -> None:
 
 def test_what_is_not_said_is_what_the_command_line_does_not_say() -> None:
     given = app().options()
-    assert given == Options(instances="1", env=[])
+    assert given == Options(env=[])
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,11 @@ def test_what_is_not_said_is_what_the_command_line_does_not_say() -> None:
         ("max_restarts", ("max_restarts", "maxRestarts"), 3),
         ("stop_exit_codes", ("stop_exit_codes", "stopExitCodes"), "0"),
         ("kill_timeout", ("kill_timeout", "killTimeout"), "3s"),
-        ("exec_mode", ("exec_mode", "execMode"), "fork"),
+        ("exec_mode", ("exec_mode", "execMode"), "cluster"),
+        ("node_cluster", ("node_cluster", "nodeCluster"), True),
+        ("instance_var", ("instance_var", "instanceVar"), "NUMBER"),
+        ("increment_var", ("increment_var", "incrementVar"), "PORT"),
+        ("shutdown_with_message", ("shutdown_with_message", "shutdownWithMessage"), True),
     ],
 )
 def test_a_key_has_several_names(field: str, names: tuple[str, ...], value: Any) -> None:
@@ -88,6 +92,24 @@ def test_keys_that_are_missing_unknown_or_said_twice(keys: dict[str, str]) -> No
         ("out_file", "NULL", "output", "NULL"),
         ("interpreter_args", "-X 'a b'", "interpreter_args", "-X 'a b'"),
         ("name", "web", "name", "web"),
+        ("share", "on", "share", True),
+        ("share", "off", "share", False),
+        ("share", "true", "share", True),
+        ("share", False, "share", False),
+        ("port", 8000, "port", 8000),
+        ("port", "8000", "port", 8000),
+        ("listen", 8000, "listen", ["8000"]),
+        ("listen", "tcp://*:8000", "listen", ["tcp://*:8000"]),
+        ("listen", [":80", {"url": ":81"}, {"name": "web", "url": ":82"}], "listen", [":80", ":81", "web=:82"]),
+        ("balance", "least-conn", "balance", "least-conn"),
+        ("weights", [3, 1], "weights", "3,1"),
+        ("weights", "3 1", "weights", "3 1"),
+        ("exec_mode", "cluster_mode", "exec_mode", "cluster"),
+        ("exec_mode", "fork_mode", "exec_mode", "fork"),
+        ("node_cluster", True, "node_cluster", True),
+        ("instance_var", "NUMBER", "instance_var", "NUMBER"),
+        ("increment_var", "PORT", "increment_var", "PORT"),
+        ("shutdown_with_message", True, "shutdown_with_message", True),
     ],
 )
 def test_a_value_becomes_an_option(key: str, value: Any, option: str, text: Any) -> None:
@@ -130,8 +152,20 @@ def test_env_values_become_text() -> None:
         ("stop_exit_codes", [256], "cannot read the exit codes '256'"),
         ("stop_exit_codes", [True], "a text or a number"),
         ("stop_signal", "SIGFOO", "no such signal"),
-        ("exec_mode", "cluster", "comes with clusters"),
-        ("exec_mode", "cluster_mode", "comes with clusters"),
+        ("share", "yes", "valid boolean"),
+        ("share", 1, "valid boolean"),
+        ("port", 0, "it must be from 1 to 65535"),
+        ("port", True, "valid integer"),
+        ("listen", [True], "a text or a number"),
+        ("listen", [{"name": "a:b", "url": ":80"}], "cannot give a socket the name 'a:b'"),
+        ("listen", [{"name": "web"}], "has the keys url and name"),
+        ("listen", [{"url": 80}], "has the keys url and name"),
+        ("listen", ":80\0", "NUL"),
+        ("weights", [-1, 2], "cannot read the weights '-1,2'"),
+        ("weights", [], "cannot read the weights ''"),
+        ("weights", [True], "a text or a number"),
+        ("instance_var", "A=B", "as the name of a variable"),
+        ("exec_mode", "cluster_mode_mode", "there is no mode"),
         ("exec_mode", "spoon", "there is no mode 'spoon'"),
     ],
 )

@@ -1,6 +1,6 @@
 import pytest
 
-from pmx.core.fleet import LONGEST_NAME, Entry, check_name, select
+from pmx.core.fleet import LONGEST_NAME, MAX_INSTANCES, Entry, check_name, free_numbers, scaled, select
 from pmx.errors import NotFound, UsageProblem
 
 FLEET = (
@@ -127,3 +127,55 @@ def test_names_that_are_refused(name: str, why: str) -> None:
     assert caught.value.message.startswith("cannot use the name ")
     assert caught.value.message.endswith(why)
     assert caught.value.message.isprintable()
+
+
+# --- how many -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("to", "number"),
+    [
+        ("4", 4),
+        ("1", 1),
+        ("+2", 5),
+        ("-1", 2),
+        ("-2", 1),
+        ("+0", 3),
+        ("-0", 3),
+        ("max", 8),
+        ("007", 7),
+        ("10000", MAX_INSTANCES),
+    ],
+)
+def test_scaling_three(to: str, number: int) -> None:
+    assert scaled("web", 3, to, cores=8) == number
+
+
+@pytest.mark.parametrize("to", ["", "many", "+", "1.5", "Max", "--1", "+-1", " 4", "4\n", "²", "9" * 5000, "None"])
+def test_what_is_no_number_to_scale_to(to: str) -> None:
+    with pytest.raises(UsageProblem, match=r"cannot scale web to .*: it is no number") as caught:
+        scaled("web", 3, to, cores=8)
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("to", ["0", "-3", "-10"])
+def test_scaling_leaves_one(to: str) -> None:
+    with pytest.raises(UsageProblem, match="one must be left") as caught:
+        scaled("web", 3, to, cores=8)
+    assert "pmx stop web" in caught.value.hint
+    assert "pmx delete web" in caught.value.hint
+
+
+@pytest.mark.parametrize("to", [str(MAX_INSTANCES + 1), f"+{MAX_INSTANCES}"])
+def test_scaling_has_an_end(to: str) -> None:
+    with pytest.raises(UsageProblem, match=f"{MAX_INSTANCES} is the most"):
+        scaled("web", 3, to, cores=8)
+
+
+@pytest.mark.parametrize(
+    ("taken", "count", "numbers"),
+    [([], 2, [0, 1]), ([0, 1], 2, [2, 3]), ([1, 3], 3, [0, 2, 4]), ([5], 1, [0]), ([0], 0, []), ([2, 0], 1, [1])],
+)
+def test_free_numbers(taken: list[int], count: int, numbers: list[int]) -> None:
+    assert free_numbers(taken, count) == numbers

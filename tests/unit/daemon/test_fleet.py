@@ -92,3 +92,32 @@ def test_instances_differ_in_their_salt() -> None:
     fleet = Fleet()
     fleet.add(app("web", 4))
     assert len({instance.machine.salt for instance in fleet.instances()}) == 4
+
+
+def test_growing_fills_the_numbers_and_gives_new_ids() -> None:
+    fleet = Fleet()
+    web = app("web", 3)
+    fleet.add(web)
+    fleet.add(app("db"))
+    fleet.remove(fleet.by_id[1])
+    assert web.spec.instances == 2
+    grown = fleet.grow(web, 2)
+    assert [(instance.id, instance.number) for instance in grown] == [(4, 1), (5, 3)]
+    assert [(instance.id, instance.number) for instance in web.instances] == [(0, 0), (4, 1), (2, 2), (5, 3)]
+    assert web.spec.instances == 4
+    assert [fleet.by_id[instance.id] for instance in grown] == grown
+    assert len({instance.machine.salt for instance in fleet.instances()}) == 5
+    fleet.add(app("new"))
+    assert ids(fleet)["new"] == [6]
+
+
+def test_a_spec_says_how_many_instances_there_are() -> None:
+    fleet = Fleet()
+    web = app("web", 2)
+    fleet.add(web)
+    assert fleet.grow(web, 0) == []
+    assert web.spec.instances == 2
+    fleet.remove(fleet.by_id[0])
+    assert web.spec.instances == 1
+    fleet.remove(fleet.by_id[1])
+    assert web.spec.instances == 1  # there is none of no instance

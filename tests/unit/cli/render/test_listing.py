@@ -139,6 +139,92 @@ def test_narrow_terminals_keep_what_matters(width: int) -> None:
     assert width < 40 or "status" in cells(lines[1])
 
 
+# --- listeners ----------------------------------------------------------------------------------------------
+
+SERVING: dict[str, Any] = {
+    "mode": "cluster",
+    "ports": [":8000", "unix:/run/web"],
+    "connections": 12,
+    "share_of_connections": 48.4,
+    "queue": 3,
+}
+
+
+def test_ports_connections_and_queues_come_after_the_mode() -> None:
+    header, row, worker = rows(record(**SERVING), record(id=1, name="worker"))
+    assert header[:8] == ["id", "name", "namespace", "mode", "port", "conns", "queue", "pid"]
+    assert row[3:8] == ["cluster", ":8000, unix:/run/web", "12 48%", "3", "4123"]
+    assert worker[3:8] == ["fork", "-", "-", "-", "4123"]
+
+
+def test_behind_a_pipe_they_are_one_word_each() -> None:
+    header, line = listing([record(**SERVING)], width=0, style="plain").splitlines()
+    found = dict(zip(header.split(), line.split(), strict=True))
+    assert (found["port"], found["conns"], found["queue"]) == (":8000,unix:/run/web", "12/48%", "3")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "columns"),
+    [
+        ("ports", [":80"], ["port"]),
+        ("ports", [], []),
+        ("ports", None, []),
+        ("connections", 0, ["conns"]),
+        ("connections", None, []),
+        ("share_of_connections", 50.0, []),
+        ("queue", 0, ["queue"]),
+        ("queue", None, []),
+    ],
+)
+def test_a_column_of_listeners_is_there_when_it_says_something(key: str, value: Any, columns: list[str]) -> None:
+    header = rows(record(), record(**{key: value}))[0]
+    assert [name for name in header if name in ("port", "conns", "queue")] == columns
+
+
+@pytest.mark.parametrize(
+    ("connections", "share", "shown"), [(0, 0.0, "0 0%"), (7, None, "7"), (7, 99.6, "7 100%"), (None, 50.0, "-")]
+)
+def test_connections_and_their_share(connections: int | None, share: float | None, shown: str) -> None:
+    given = record(ports=[":80"], connections=connections, share_of_connections=share)
+    assert rows(given, record(id=1, connections=1))[1][5] == shown
+
+
+ALL = [
+    "id",
+    "name",
+    "namespace",
+    "mode",
+    "port",
+    "conns",
+    "queue",
+    "pid",
+    "uptime",
+    "↺",
+    "status",
+    "cpu",
+    "mem",
+    "user",
+]
+
+
+def test_the_port_outlasts_the_memory_and_the_rest_does_not() -> None:
+    serving = record(**{**SERVING, "ports": [":8000"]})
+    dropped: list[str] = []
+    for width in range(200, 20, -1):
+        header = cells(listing([serving], width=width, style="mono").splitlines()[1])
+        dropped += [name for name in ALL if name not in (*header, *dropped)]
+    assert dropped[:3] == ["queue", "mode", "user"]
+    assert dropped.index("user") < dropped.index("conns") < dropped.index("cpu")
+    assert dropped.index("mem") < dropped.index("pid") < dropped.index("port")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100])
+def test_listeners_do_not_widen_the_list(width: int) -> None:
+    serving = record(**{**SERVING, "ports": [f"127.0.0.1:{port}" for port in range(8000, 8040)]})
+    lines = listing([serving], width=width, style="mono").splitlines()
+    assert all(display_width(line) <= width for line in lines)
+
+
 def sheet(**changes: Any) -> dict[str, str]:
     text = describe(details(**changes), width=0, style="plain").split("\n\n")[0]
     pairs = [line.partition("  ") for line in text.splitlines()[1:]]
@@ -191,9 +277,61 @@ def test_describe_of_an_almost_empty_record_is_no_error() -> None:
     assert describe({"id": 3, "name": "web"}, width=80, style="boxed")
 
 
+def test_describe_tells_of_listeners() -> None:
+    shown = sheet(
+        ports=[":8000", ":8001"],
+        balance="least_conn",
+        unshared="it filters system calls itself",
+        ready={"by": "listen 0.0.0.0:8000", "after": 0.2312},
+        status_text="warming up",
+    )
+    assert shown["ports"] == ":8000, :8001"
+    assert shown["balance"] == "least_conn"
+    assert shown["shares its port"] == "no: it filters system calls itself"
+    assert shown["ready"] == "after 231 ms (listen 0.0.0.0:8000)"
+    assert shown["says of itself"] == "warming up"
+
+
+@pytest.mark.parametrize(("after", "shown"), [(0.0, "0 ms"), (9.9, "9900 ms"), (12.4, "12s"), (None, "-")])
+def test_describe_tells_how_long_it_took(after: float | None, shown: str) -> None:
+    assert sheet(ready={"by": "READY=1", "after": after})["ready"] == f"after {shown} (READY=1)"
+
+
+def test_describe_is_silent_about_listeners_that_nobody_has() -> None:
+    plain = sheet()
+    assert plain.keys().isdisjoint({"ports", "balance", "shares its port", "ready", "says of itself"})
+    assert plain == sheet(ports=[], balance=None, unshared="", ready=None, status_text="", slots=[])
+
+
+def test_describe_has_a_table_of_listeners_before_the_changes() -> None:
+    slots = [
+        {"slot": 0, "url": "tcp://0.0.0.0:8000", "id": 3, "weight": 2, "connections": 7, "queue": 1, "backlog": 511},
+        {
+            "slot": 1,
+            "url": "tcp://0.0.0.0:8000",
+            "id": None,
+            "weight": 1,
+            "connections": None,
+            "queue": 0,
+            "backlog": 511,
+        },
+    ]
+    parts = describe(details(slots=slots), width=0, style="plain").split("\n\n")
+    assert [part.splitlines()[0] for part in parts[1:]] == ["listeners", "recent changes"]
+    _, header, *lines = parts[1].splitlines()
+    assert header.split() == ["slot", "url", "id", "weight", "connections", "queue", "backlog"]
+    assert [line.split() for line in lines] == [
+        ["0", "tcp://0.0.0.0:8000", "3", "2", "7", "1", "511"],
+        ["1", "tcp://0.0.0.0:8000", "-", "1", "-", "0", "511"],
+    ]
+    assert describe(details(slots=slots, history=[]), width=0, style="plain").split("\n\n")[-1] == parts[1]
+
+
 @pytest.mark.parametrize("width", [20, 60, 100])
 def test_describe_is_never_wider_than_the_terminal(width: int) -> None:
-    lines = describe(details(), width=width, style="mono").splitlines()
+    slots = [{"slot": 0, "url": f"unix:///run/{'x' * 80}", "id": 3, "weight": 1, "connections": 7, "queue": 0}]
+    told = {"slots": slots, "ports": [":8000"] * 30, "status_text": "y" * 200, "unshared": "because " * 20}
+    lines = describe(details(**told), width=width, style="mono").splitlines()
     assert all(display_width(line) <= width for line in lines)
 
 

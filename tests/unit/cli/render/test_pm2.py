@@ -128,6 +128,11 @@ def test_a_status_is_told_in_the_words_of_pm2(ours: str, theirs: str) -> None:
     assert (env["status"], env["pmx_status"]) == (theirs, ours)
 
 
+@pytest.mark.parametrize(("mode", "shown"), [("fork", "fork_mode"), ("cluster", "cluster_mode")])
+def test_the_mode_in_the_words_of_pm2(mode: str, shown: str) -> None:
+    assert one(mode=mode)["pm2_env"]["exec_mode"] == shown
+
+
 @pytest.mark.parametrize("status", ["starting", "stopping", "stopped", "errored", "backoff"])
 def test_only_what_is_online_uses_anything(status: str) -> None:
     assert one(status=status)["monit"] == {"memory": 0, "cpu": 0}
