@@ -12,6 +12,7 @@ import zmq.asyncio
 
 from pmx.core import lifecycle as lc
 from pmx.daemon import snapshot
+from pmx.daemon.balancer import Balancer
 from pmx.daemon.bus import Bus
 from pmx.daemon.commands import VERBS, unknown_verb
 from pmx.daemon.control import Control, Tell
@@ -45,6 +46,7 @@ class Daemon:
         self.logs = Logs(self._log_grew)
         self.snapshot = snapshot.Snapshot(home.snapshot, self.fleet, self._on_record)
         self.sharing = Sharing(self.fleet, self.link)
+        self.balancer = Balancer(self.fleet, self.sharing)
         self.talks = Talks(self.fleet, self.link, self.sharing, self.bus)
         self.hands = Hands(home, self.link, Outlets(self.logs, self.bus, self.snapshot), self.talks, self.sharing)
         self.supervisor = Supervisor(self.hands)
@@ -60,11 +62,13 @@ class Daemon:
         serving = asyncio.create_task(control.serve())
         told = asyncio.create_task(self._obey_keeper())
         self.link.send(p.Ready())
+        self.balancer.start()
         log.info("ready: %d programs", len(self.fleet.by_id))
         self.bus.publish(f"{topics.DAEMON}ready", "daemon", {"state": "ready"})
         try:
             why = await self.ending
             log.info("ending: %s", why)
+            self.balancer.stop()
             self.logs.close()
             self.talks.close()
             self.link.send(p.Quit())

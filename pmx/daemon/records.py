@@ -7,12 +7,14 @@ from pmx.core.lifecycle import Changed, Phase
 from pmx.core.spec import to_wire
 from pmx.daemon.fleet import Instance
 from pmx.daemon.metrics import Usage
+from pmx.daemon.sharing import shares, slot_of
+from pmx.daemon.traffic import Traffic
 from pmx.paths import Home
 
 Record = dict[str, object]
 
 
-def brief(instance: Instance, usage: Usage | None, now: float) -> Record:
+def brief(instance: Instance, usage: Usage | None, traffic: Traffic | None, now: float) -> Record:
     """A row of `pmx ls`. Durations in seconds, memory in bytes, cpu in percent of one core."""
     machine, spec = instance.machine, instance.app.spec
     online = machine.phase is Phase.ONLINE
@@ -22,7 +24,7 @@ def brief(instance: Instance, usage: Usage | None, now: float) -> Record:
         "name": spec.name,
         "namespace": spec.namespace,
         "instance": instance.number,
-        "mode": "fork",
+        "mode": "cluster" if shares(instance.app) and not instance.serving.unshared else "fork",
         "status": machine.phase.value,
         "wanted": machine.wanted.value,
         "pid": machine.pid,
@@ -33,17 +35,26 @@ def brief(instance: Instance, usage: Usage | None, now: float) -> Record:
         "user": user_of(instance),
         "retry_in": max(0.0, (machine.deadline or 0.0) - now) if backoff else None,
         "cause": machine.shown,
+        "ports": [_short(url) for url in sorted(instance.serving.listeners)] if machine.pid else [],
+        "connections": traffic.connections if traffic else None,
+        "share_of_connections": traffic.share if traffic else None,
+        "queue": traffic.waiting if traffic else None,
     }
 
 
-def full(instance: Instance, usage: Usage | None, now: float, home: Home) -> Record:
+def full(instance: Instance, usage: Usage | None, traffic: Traffic | None, now: float, home: Home) -> Record:
     """Everything `pmx describe` and `pmx jlist` show."""
-    spec, machine = instance.app.spec, instance.machine
+    spec, machine, serving = instance.app.spec, instance.machine, instance.serving
     policy = {**to_wire(spec.restart), **to_wire(spec.stop)}
     if not spec.restart.restart_window:
         del policy["restart_window"]  # not set: crashes count until a good run
     return {
-        **brief(instance, usage, now),
+        **brief(instance, usage, traffic, now),
+        "balance": spec.sharing.balance if shares(instance.app) else None,
+        "unshared": serving.unshared,
+        "ready": {"by": serving.ready_by, "after": serving.ready_after} if serving.ready_by else None,
+        "status_text": serving.status,
+        "slots": _slots(instance, traffic),
         "script": spec.command.script,
         "argv": list(spec.command.argv),
         "interpreter": spec.command.interpreter,
@@ -60,6 +71,30 @@ def full(instance: Instance, usage: Usage | None, now: float, home: Home) -> Rec
         "env_count": len(spec.command.env),
         "history": list(instance.history),
     }
+
+
+def _slots(instance: Instance, traffic: Traffic | None) -> list[Record]:
+    """The listeners of the instance."""
+    weights = instance.app.spec.sharing.weights
+    return [
+        {
+            "slot": slot_of(instance),
+            "url": url,
+            "id": instance.id,
+            "weight": weights[instance.number] if instance.number < len(weights) else 1,
+            "queue": queue.waiting,
+            "backlog": queue.backlog,
+        }
+        for url, queue in sorted(traffic.queues.items() if traffic else ())
+    ]
+
+
+def _short(url: str) -> str:
+    """An address as people write it: every address of the machine is none."""
+    text = url.removeprefix("tcp://")
+    for anywhere in ("0.0.0.0", "[::]"):
+        text = text.removeprefix(anywhere) if text.startswith(f"{anywhere}:") else text
+    return text.replace("unix://", "unix:")
 
 
 def change(instance: Instance, what: Changed, at: float) -> Record:

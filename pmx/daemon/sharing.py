@@ -94,7 +94,8 @@ class Sharing:
         serving = self._of(instance, fact.run)
         if serving is not None:
             serving.listeners[fact.url] = fact.inode
-            self.ready(instance, f"listen {fact.url.removeprefix('tcp://')}")
+            if fact.itself:
+                self.ready(instance, f"listen {fact.url.removeprefix('tcp://')}")
 
     def unshared(self, fact: p.Unshared) -> None:
         instance = self._fleet.find(fact.key)

@@ -47,7 +47,7 @@ def _declared(order: Spawn, slots: Slots) -> list[int]:
             slot = slots.bind(order.group, order.slot, url if url.startswith("unix:") else tracee.address_of(url))
             if isinstance(slot.address, str) and not slot.listening and order.uid >= 0:
                 os.chown(slot.address.removeprefix("unix://"), order.uid, order.gid)
-            slots.listen(slot, BACKLOG, (order.key, order.run))
+            slots.listen(slot, BACKLOG, (order.key, order.run), itself=False)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {url}: {error.strerror}") from None
         fds.append(slot.sock.fileno())

@@ -50,6 +50,9 @@ class Programs:
         run = Run(order, pid, reporter)
         self.runs.add(run)
         self._poller.add(reporter.fileno(), lambda: self._read_report(run))
+        for fact in self.slots.facts() if order.sockets else ():
+            if (fact.key, fact.run) == (run.key, run.run):
+                self._tell(fact)
 
     def _read_report(self, run: Run) -> None:
         """Read one packet of what the child of `run` reports; at its end, say what it means."""

@@ -188,7 +188,10 @@ class Gone(NamedTuple):
 
 
 class Listening(NamedTuple):
-    """The run called listen(2) on `url`, or got it declared. `inode` is that of the listening socket."""
+    """The run called listen(2) on `url`; with `itself` false it only got it declared, which is no sign of readiness.
+
+    `inode` is that of the listening socket.
+    """
 
     key: str
     run: int
@@ -196,6 +199,7 @@ class Listening(NamedTuple):
     slot: int
     url: str
     inode: int
+    itself: bool = True
 
 
 class Unshared(NamedTuple):

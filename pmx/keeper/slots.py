@@ -31,7 +31,8 @@ Name = tuple[str, int]
 
 
 class Slot:
-    """One socket of a port. `users` are the runs that listen on it now: one, or all of them with balance shared."""
+    """One socket of a port. `users` are the runs that listen on it now: one, or all of them with balance
+    shared; false for one that it was declared for, and that has not called listen(2) itself."""
 
     __slots__ = ("address", "group", "inode", "listening", "number", "sock", "users")
 
@@ -42,7 +43,7 @@ class Slot:
         self.sock = sock
         self.inode = os.fstat(sock.fileno()).st_ino
         self.listening = False
-        self.users: set[Name] = set()
+        self.users: dict[Name, bool] = {}
 
     @property
     def url(self) -> str:
@@ -107,8 +108,8 @@ class Slots:
         port = self.groups.get(group, Group()).ports.get(address)
         return port.slots.get(number) if port is not None else None
 
-    def listen(self, slot: Slot, backlog: int, user: Name | None) -> None:
-        """Listen on the slot's socket for `user`. Raises OSError (EADDRINUSE)."""
+    def listen(self, slot: Slot, backlog: int, user: Name | None, itself: bool = True) -> None:
+        """Listen on the slot's socket for `user`, who asked by itself or not. Raises OSError (EADDRINUSE)."""
         if not slot.listening:
             slot.sock.listen(max(backlog, BACKLOG))
             slot.listening = True
@@ -116,14 +117,14 @@ class Slots:
         elif backlog > BACKLOG:
             slot.sock.listen(backlog)
         if user is not None:
-            slot.users.add(user)
+            slot.users[user] = itself
         self.steer(slot.group)
 
     def leave(self, user: Name) -> None:
         """The run has ended: nothing new goes to its slots; what waits there is for who replaces it."""
         for slot in list(self.by_inode.values()):
             if user in slot.users:
-                slot.users.discard(user)
+                del slot.users[user]
                 self.steer(slot.group)
 
     def drop_unused(self, group: str, number: int) -> None:
@@ -173,10 +174,10 @@ class Slots:
     def facts(self) -> list[Listening]:
         """Every listener, once for each run that serves it, and once with no key when nobody does."""
         return [
-            Listening(*user, slot.group, slot.number, slot.url, slot.inode)
+            Listening(*user, slot.group, slot.number, slot.url, slot.inode, itself)
             for slot in self.by_inode.values()
             if slot.listening
-            for user in slot.users or {("", 0)}
+            for user, itself in (slot.users or {("", 0): False}).items()
         ]
 
     def close(self) -> None:

@@ -133,7 +133,7 @@ class Trap:
         if slot is None or not seccomp.still_there(self.fd, call):
             return _LET_PASS
         user = (self._member.key, self._member.run)
-        new = user not in slot.users
+        new = not slot.users.get(user)
         (backlog,) = struct.unpack("=i", struct.pack("=I", call.args[1] & 0xFFFFFFFF))
         try:
             self._slots.listen(slot, backlog, user)

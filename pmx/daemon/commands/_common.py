@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pmx.daemon import records
+from pmx.daemon import records, traffic
 from pmx.daemon.fleet import Instance
 from pmx.daemon.metrics import Usage
 from pmx.daemon.records import Record
+from pmx.daemon.traffic import Traffic
 from pmx.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -24,17 +25,22 @@ def chosen(daemon: "Daemon", args: dict[str, Any]) -> list[Instance]:
 
 def rows(daemon: "Daemon", instances: Sequence[Instance]) -> list[Record]:
     """The `pmx ls` rows of `instances`."""
-    now, usage = _look(daemon)
-    return [records.brief(i, usage.get(i.machine.pid or 0), now) for i in instances]
+    now, usage, loads = _look(daemon, instances)
+    return [records.brief(i, usage.get(i.machine.pid or 0), loads.get(i.id), now) for i in instances]
 
 
 def details(daemon: "Daemon", instances: Sequence[Instance]) -> list[Record]:
     """Everything there is to say about `instances`."""
-    now, usage = _look(daemon)
-    return [records.full(i, usage.get(i.machine.pid or 0), now, daemon.home) for i in instances]
+    now, usage, loads = _look(daemon, instances)
+    return [records.full(i, usage.get(i.machine.pid or 0), loads.get(i.id), now, daemon.home) for i in instances]
 
 
-def _look(daemon: "Daemon") -> tuple[float, dict[int, Usage]]:
-    """The monotonic time, and what every program uses now: of all, since metrics forget whom they are not asked for."""
+def _look(daemon: "Daemon", asked: Sequence[Instance]) -> tuple[float, dict[int, Usage], dict[int, Traffic]]:
+    """The monotonic time, what every program uses now, and the traffic of the applications that are asked about.
+
+    The use is of all, since metrics forget whom they are not asked for.
+    """
     now = asyncio.get_running_loop().time()
-    return now, daemon.metrics.look((i.machine.pid for i in daemon.fleet.by_id.values() if i.machine.pid), now)
+    usage = daemon.metrics.look((i.machine.pid for i in daemon.fleet.by_id.values() if i.machine.pid), now)
+    apps = {i.app.spec.name: i.app for i in asked}
+    return now, usage, traffic.look(i for app in apps.values() for i in app.instances)

@@ -37,16 +37,16 @@ class Ears:
         self._more.set()
 
     async def until(self, enough: Callable[[], bool]) -> None:
-        async with asyncio.timeout(LIMIT):
-            while not enough():
-                self._more.clear()
-                await self._more.wait()
+        try:
+            async with asyncio.timeout(LIMIT):
+                while not enough():
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            raise AssertionError(f"it did not come; heard: {str(self.heard):.2000}") from None
 
     async def has(self, message: object) -> None:
-        try:
-            await self.until(lambda: message in self.heard)
-        except TimeoutError:
-            raise AssertionError(f"never heard {message!r}, but {self.heard!r:.2000}") from None
+        await self.until(lambda: message in self.heard)
 
     async def last(self) -> None:
         await self.until(lambda: bool(self.ended))
