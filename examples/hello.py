@@ -1,4 +1,7 @@
-"""An HTTP server from the standard library alone: `pmx start hello.py -- 8000`."""
+"""An HTTP server from the standard library alone: `pmx start hello.py -i max -- 8000`.
+
+It knows nothing of the other instances: pmx has them share the port.
+"""
 
 import os
 import signal
@@ -25,7 +28,6 @@ class Hello(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    allow_reuse_port = True  # several instances share one port this way, until pmx shares it by itself
     daemon_threads = False  # with block_on_close, which is the default: finish the requests in hand
 
 

@@ -1,11 +1,11 @@
-// An HTTP server in Node: `pmx start node_http.js`. Each instance has a port of its own, counted from PORT.
+// An HTTP server in Node: `pmx start node_http.js -i max`. All instances share the port, and none of them knows.
 'use strict';
 
 const http = require('node:http');
 
 const instance = Number(process.env.NODE_APP_INSTANCE || 0);
 const host = process.env.HOST || '127.0.0.1';
-const port = Number(process.env.PORT || 8001) + instance;
+const port = Number(process.env.PORT || 8001);
 
 const server = http.createServer((request, response) => {
   console.log(request.method, request.url);
