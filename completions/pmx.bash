@@ -33,7 +33,7 @@ _pmx() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} word
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        _pmx_offer start stop restart delete del ls list l ps status describe show info desc logs log jlist ping kill version --help --version
+        _pmx_offer start stop restart scale delete del ls list l ps status describe show info desc logs log jlist ping kill version --help --version
         return
     fi
     if [[ $cur == "=" ]]; then # --option=value is three words for bash
@@ -53,6 +53,12 @@ _pmx() {
                 --cwd) _pmx_generate -d; return ;;
                 --interpreter) _pmx_generate -c; return ;;
                 --interpreter-args | --node-args) return ;;
+                --port) return ;;
+                --listen) return ;;
+                --balance) return ;;
+                --weights) return ;;
+                --instance-var) return ;;
+                --increment-var) return ;;
                 --max-restarts) return ;;
                 --min-uptime) return ;;
                 --restart-delay) return ;;
@@ -66,7 +72,7 @@ _pmx() {
                 --gid) _pmx_generate -g; return ;;
             esac
             if [[ $cur == -* ]]; then
-                _pmx_offer --name -n --instances -i --namespace --cwd --interpreter --interpreter-args --node-args --no-autorestart --max-restarts --min-uptime --restart-delay --stop-exit-codes --kill-timeout -k --stop-signal --no-treekill --error -e --output -o --env --uid --gid --help -h
+                _pmx_offer --name -n --instances -i --namespace --cwd --interpreter --interpreter-args --node-args --share --no-share --port --listen --balance --weights --node-cluster --instance-var --increment-var --no-autorestart --max-restarts --min-uptime --restart-delay --stop-exit-codes --kill-timeout -k --stop-signal --shutdown-with-message --no-treekill --error -e --output -o --env --uid --gid --help -h
             else
                 _pmx_programs
                 _pmx_generate -f
@@ -82,6 +88,13 @@ _pmx() {
         restart)
             if [[ $cur == -* ]]; then
                 _pmx_offer --update-env -a --help -h
+            else
+                _pmx_programs
+            fi
+            ;;
+        scale)
+            if [[ $cur == -* ]]; then
+                _pmx_offer --help -h
             else
                 _pmx_programs
             fi

@@ -12,6 +12,8 @@ from pmx.cli.main import COMMANDS, Command
 VALUES = {
     "selectors": "PROGRAM",
     "targets": "TARGET",
+    "program": "PROGRAM",
+    "to": "NUMBER",
     "name": "NAME",
     "namespace": "NAME",
     "cwd": "DIRECTORY",
@@ -26,6 +28,11 @@ VALUES = {
     "env": "KEY=VALUE",
     "uid": "USER",
     "gid": "GROUP",
+    "listen": "URL",
+    "balance": "WAY",
+    "weights": "WEIGHTS",
+    "instance_var": "VARIABLE",
+    "increment_var": "VARIABLE",
 }
 
 

@@ -104,6 +104,7 @@ PM2 = {
     "signal": "`SIGINT`, for all programs of a daemon",
     "kill_timeout": "`1.6s`",
     "treekill": "`true`",
+    "shutdown_with_message": "`false`",
     "KILL_RETRY": "gives up after another kill_timeout",
     "SPAWN_TIMEOUT": "none",
     "SETTLE": "none",

@@ -33,6 +33,7 @@ COMMANDS = (
     Command("jlist", "Print all programs as one line of JSON, with PM2's field names", fast=True),
     Command("ping", "Ask the daemon for a sign of life; start it if need be", fast=True),
     Command("kill", "Stop everything and end the daemon"),
+    Command("doctor", "Try what pmx needs on this machine, and say which guarantee holds"),
     Command("version", "Print the versions of the command line and of the daemon", fast=True),
 )
 

@@ -33,7 +33,7 @@ class Facts:
         self._supervisor = daemon.supervisor
         self._hands = daemon.hands
         self._sharing = daemon.sharing
-        self._talks = daemon.talks
+        self._talks = daemon.hands.talks
         self._link = link
         self._over: list[p.Acknowledge] = []
         self.keeper_pid = 0

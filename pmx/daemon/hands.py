@@ -43,7 +43,7 @@ class Hands:
         self._home = home
         self._link = link
         self._logs, self._bus, self._snapshot = outlets
-        self._talks = talks
+        self.talks = talks
         self._sharing = sharing
         self._asked: set[str] = set()
 
@@ -80,12 +80,12 @@ class Hands:
             notify=True,
         )
         self._link.send(order)
-        self._talks.want(instance, run)
+        self.talks.want(instance, run)
 
     def terminate(self, instance: Instance, run: int, whom: Whom) -> None:
         if whom is Whom.GROUP and instance.app.spec.stop.shutdown_with_message:
             try:
-                if self._talks.send(instance, "shutdown"):
+                if self.talks.send(instance, "shutdown"):
                     return
             except ChannelFull:
                 pass  # it does not read: the signal, then
@@ -123,7 +123,7 @@ class Hands:
             self._logs.detach(name)
             self._asked.discard(name)
             self._link.send(p.Drop(name))
-        self._talks.forget(instance)
+        self.talks.forget(instance)
 
     def pipe(self, instance: Instance, stream: str) -> str:
         """The keeper's name of a log pipe, asked for if it is not connected yet; empty for no log."""

@@ -5,6 +5,7 @@ The keeper holds both ends that matter; here are copies, as long as the run is o
 
 import os
 
+from pmx.core.nodeipc import internal
 from pmx.daemon.bus import Bus
 from pmx.daemon.channel import Channel
 from pmx.daemon.fleet import Fleet, Instance
@@ -107,7 +108,9 @@ class Talks:
         if run != instance.machine.run:
             return
         cluster = self._clusters.get((instance.key, run))
-        if cluster is not None and cluster.heard(message):
+        if internal(message):
+            if cluster is not None:
+                cluster.heard(message)
             return
         if message == "ready":
             self._sharing.ready(instance, "process.send('ready')")

@@ -49,7 +49,7 @@ def _declared(order: Spawn, slots: Slots) -> list[int]:
                 os.chown(slot.address.removeprefix("unix://"), order.uid, order.gid)
             slots.listen(slot, BACKLOG, (order.key, order.run), itself=False)
         except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {url}: {error.strerror}") from None
+            raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from None
         fds.append(slot.sock.fileno())
     return fds
 

@@ -95,7 +95,8 @@ class Keeper:
             return
         for message in messages:
             try:
-                self._obey(message)
+                if type(message) in self._orders:
+                    self._orders[type(message)](message)
             except Exception as error:  # noqa: BLE001  # the messages behind it have come only once
                 log(f"internal error: {type(error).__name__}: {error}")
 
@@ -109,11 +110,6 @@ class Keeper:
         """To a daemon that is not there nothing is said: the next one learns it from Hello and the ledger."""
         if self.brain.link is not None:
             self.brain.link.send(message, fds)
-
-    def _obey(self, message: p.Message) -> None:
-        order = self._orders.get(type(message))
-        if order is not None:
-            order(message)
 
     def _open(self, order: p.Open) -> None:
         try:

@@ -29,9 +29,11 @@ class Poller:
 
     def wait(self, timeout: float | None) -> None:
         """Wait for something to do, at most `timeout` seconds, and do it."""
-        for fd, events in self._epoll.poll(timeout):
-            reader = self._readers.get(fd)  # an earlier one of this round may have removed it
-            if not events & select.EPOLLIN:
-                reader = self._closers.get(fd, reader)
-            if reader is not None:
+        due = [(fd, events, self._readers.get(fd)) for fd, events in self._epoll.poll(timeout)]
+        for fd, events, reader in due:
+            if reader is None or self._readers.get(fd) is not reader:
+                continue  # an earlier one of this round has closed it, and the number may be another's by now
+            if events & select.EPOLLIN:
                 reader()
+            else:
+                self._closers.get(fd, reader)()

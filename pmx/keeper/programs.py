@@ -39,10 +39,10 @@ class Programs:
             pid, reporter = spawn.fork(order, given, self._nofile)
         except OSError as error:
             why = f"{error.strerror} ({errno.errorcode.get(error.errno or 0, 'unknown')})"
-            self._tell(
-                p.Failed(order.key, order.run, error.errno or 0, f"cannot start {''.join(order.argv[:1])}: {why}")
-            )
+            failed = p.Failed(order.key, order.run, error.errno or 0, f"cannot start {''.join(order.argv[:1])}: {why}")
+            self._tell(failed)
             self._leave(order.key, order.run, order.group, order.slot)
+            self.forget(failed)
             return
         finally:
             for lent in given.lent if given else ():
@@ -96,8 +96,8 @@ class Programs:
 
     def shared(self) -> list[p.Message]:
         """What a new daemon must know of listeners."""
-        unshared = [p.Unshared(run.key, run.run, run.unshared) for run in self.runs.by_pid.values() if run.unshared]
-        return [*self.slots.facts(), *unshared]
+        unshared = [(run, run.unshared or (run.trap.unseen if run.trap else "")) for run in self.runs.by_pid.values()]
+        return [*self.slots.facts(), *(p.Unshared(run.key, run.run, why) for run, why in unshared if why)]
 
     def listen(self, order: p.Listen) -> None:
         """A listener for a program that asked by its channel."""
@@ -106,7 +106,10 @@ class Programs:
             if run is None:
                 raise OSError(errno.ESRCH, "there is no such run")
             address = order.url if order.url.startswith("unix:") else tracee.address_of(order.url)
+            if not _may_have(run, address):
+                raise OSError(errno.EACCES, "the program could not have it by itself")
             slot = self.slots.bind(run.member.group, run.member.slot, address)
+            slot.holders.add((order.key, order.run))
             if run.trap is None:
                 self.slots.listen(slot, 0, (order.key, order.run))  # nobody will tell when the program does
         except OSError as error:
@@ -120,9 +123,9 @@ class Programs:
     def release(self, order: p.Release) -> None:
         self.slots.release(order.group, order.slot)
 
-    def forget(self, order: p.Acknowledge) -> None:
-        self.runs.forget(order.key, order.run)
-        self.store.drop(f"ipc:{order.key}:{order.run}")
+    def forget(self, it: p.Acknowledge | p.Failed | Run) -> None:
+        self.runs.forget(it.key, it.run)
+        self.store.drop(f"ipc:{it.key}:{it.run}")
 
     def _leave(self, key: str, run: int, group: str, slot: int) -> None:
         if group:
@@ -152,7 +155,7 @@ class Programs:
         self._leave(run.key, run.run, run.member.group, run.member.slot)
         end = self.runs.ended(pid, status)
         if end is None or run.report:
-            self.runs.forget(run.key, run.run)  # Failed has been said; there was no run
+            self.forget(run)  # Failed has been said; there was no run
         else:
             self._tell(end)
 
@@ -174,6 +177,13 @@ class Programs:
         self.store.close()
         self.slots.close()
         return pids
+
+
+def _may_have(run: Run, address: tracee.Address | str) -> bool:
+    """Whether we may make a listener that the program asks for: with our rights, which may be greater than its own."""
+    if isinstance(address, str):
+        return os.stat(f"/proc/{run.pid}").st_uid == os.geteuid()
+    return address.port in run.member.ports or tracee.may_bind(run.pid, address.port)
 
 
 def _living_children() -> list[int]:

@@ -32,9 +32,10 @@ Name = tuple[str, int]
 
 class Slot:
     """One socket of a port. `users` are the runs that listen on it now: one, or all of them with balance
-    shared; false for one that it was declared for, and that has not called listen(2) itself."""
+    shared; false for one that it was declared for, and that has not called listen(2) itself. `holders` have bound it,
+    and may be about to listen."""
 
-    __slots__ = ("address", "group", "inode", "listening", "number", "sock", "users")
+    __slots__ = ("address", "backlog", "group", "holders", "inode", "listening", "number", "sock", "users")
 
     def __init__(self, group: str, number: int, address: "Address | str", sock: socket.socket) -> None:
         self.group = group
@@ -43,7 +44,9 @@ class Slot:
         self.sock = sock
         self.inode = os.fstat(sock.fileno()).st_ino
         self.listening = False
+        self.backlog = BACKLOG
         self.users: dict[Name, bool] = {}
+        self.holders: set[Name] = set()
 
     @property
     def url(self) -> str:
@@ -96,7 +99,7 @@ class Slots:
             try:
                 sock = _unix(address) if isinstance(address, str) else _bound(address, first=not port.slots)
             except OSError:
-                self._prune(group)
+                self._forget_empty(group)
                 raise
             slot = port.slots[number] = Slot(group, number, address, sock)
             self.by_inode[slot.inode] = slot
@@ -110,12 +113,12 @@ class Slots:
 
     def listen(self, slot: Slot, backlog: int, user: Name | None, itself: bool = True) -> None:
         """Listen on the slot's socket for `user`, who asked by itself or not. Raises OSError (EADDRINUSE)."""
+        if not slot.listening or backlog > slot.backlog:
+            slot.sock.listen(max(backlog, slot.backlog))
+            slot.backlog = max(backlog, slot.backlog)
         if not slot.listening:
-            slot.sock.listen(max(backlog, BACKLOG))
             slot.listening = True
             self._port(slot).order.append(slot)
-        elif backlog > BACKLOG:
-            slot.sock.listen(backlog)
         if user is not None:
             slot.users[user] = itself
         self.steer(slot.group)
@@ -123,6 +126,7 @@ class Slots:
     def leave(self, user: Name) -> None:
         """The run has ended: nothing new goes to its slots; what waits there is for who replaces it."""
         for slot in list(self.by_inode.values()):
+            slot.holders.discard(user)
             if user in slot.users:
                 del slot.users[user]
                 self.steer(slot.group)
@@ -131,7 +135,7 @@ class Slots:
         """Close what a run of this slot bound and never listened on."""
         for port in list(self.groups.get(group, Group()).ports.values()):
             slot = port.slots.get(number)
-            if slot is not None and not slot.listening and not slot.users:
+            if slot is not None and not slot.listening and not slot.holders:
                 self._close(slot)
 
     def set_steering(self, group: str, balance: str, weights: dict[int, int]) -> None:
@@ -165,11 +169,13 @@ class Slots:
         """Close one slot of `group`, or all: nobody will serve it. Clients that wait in its queue are refused."""
         for port in list(self.groups.get(group, Group()).ports.values()):
             for slot in [each for each in port.slots.values() if number in (-1, each.number)]:
-                if number == -1 or not slot.users:
+                if number == -1 or not (slot.users or slot.holders):
                     self._close(slot)
         if group in self.groups:
             self.steer(group)
-            self._prune(group)
+            self._forget_empty(group)
+        if number == -1:
+            self.groups.pop(group, None)
 
     def facts(self) -> list[Listening]:
         """Every listener, once for each run that serves it, and once with no key when nobody does."""
@@ -199,12 +205,11 @@ class Slots:
         del self.by_inode[slot.inode], port.slots[slot.number]
         port.left(slot)
 
-    def _prune(self, group: str) -> None:
+    def _forget_empty(self, group: str) -> None:
+        """Ports without a socket. How the group is steered stays, since that is told only once."""
         it = self.groups[group]
         for address in [address for address, port in it.ports.items() if not port.slots]:
             del it.ports[address]
-        if not it.ports:
-            del self.groups[group]
 
     def _edge(self, slot: Slot) -> None:
         """Something happened to the socket of a slot that no connection causes."""
@@ -217,7 +222,7 @@ class Slots:
         elif state not in (_CLOSED, _LISTENING):
             # Bound to connect with, not to listen: it is the program's own, and must end when the program closes it.
             self._close(slot)
-            self._prune(slot.group)
+            self._forget_empty(slot.group)
 
 
 def _bound(address: Address, first: bool) -> socket.socket:

@@ -4,13 +4,19 @@ Only its memory needs the rights of ptrace(2). Yama allows an ancestor to read t
 is one.
 """
 
+import errno
 import os
 import socket
 import struct
 from typing import NamedTuple
 
 _CAP_NET_BIND_SERVICE = 10
-_STREAMS = {b"TCP", b"TCPv6", b"MPTCP", b"MPTCPv6"}
+_STREAMS = {
+    b"TCP": socket.AF_INET,
+    b"TCPv6": socket.AF_INET6,
+    b"MPTCP": socket.AF_INET,
+    b"MPTCPv6": socket.AF_INET6,
+}
 
 
 class Address(NamedTuple):
@@ -28,13 +34,18 @@ class Address(NamedTuple):
         return f"tcp://[{name}]:{self.port}" if self.family == socket.AF_INET6 else f"tcp://{name}:{self.port}"
 
 
-def is_stream(task: int, fd: int) -> bool:
-    """Whether descriptor `fd` of `task` is a TCP socket (the kernel tells by an xattr, since Linux 2.6.37)."""
+def stream_family(task: int, fd: int) -> int | None:
+    """AF_INET or AF_INET6 when descriptor `fd` of `task` is a TCP socket (an xattr tells, since Linux 2.6.37).
+
+    Raises PermissionError when it is not ours to see.
+    """
     try:
         name = os.getxattr(f"/proc/{task}/fd/{fd}", "system.sockprotoname")
+    except PermissionError:
+        raise
     except OSError:
-        return False
-    return name.rstrip(b"\0") in _STREAMS
+        return None
+    return _STREAMS.get(name.rstrip(b"\0"))
 
 
 def socket_inode(task: int, fd: int) -> int:
@@ -70,6 +81,8 @@ def flags(task: int, fd: int) -> int:
 
 def memory(task: int, address: int, size: int) -> bytes:
     """`size` bytes of the memory of `task`. Raises OSError (EACCES: it is not ours to read)."""
+    if address >> 63:
+        raise OSError(errno.EFAULT, "no address of a program")
     fd = os.open(f"/proc/{task}/mem", os.O_RDONLY)
     try:
         return os.pread(fd, size, address)
@@ -92,14 +105,27 @@ def parse(data: bytes, v6only: bool) -> Address | None:
 
 
 def address_of(url: str) -> Address:
-    """The address that ``tcp://host:port`` names; host must be a number. Raises ValueError."""
+    """The address that ``tcp://host:port`` names; host must be a number. Raises OSError (EINVAL)."""
     host, _, port = url.removeprefix("tcp://").rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return Address(family, socket.inet_pton(family, host), int(port), v6only=False)
-    except OSError:
-        raise ValueError(f"{url} is no address") from None
+    except (OSError, ValueError):
+        raise OSError(errno.EINVAL, "no numeric address and port") from None
+
+
+def in_our_network(task: int) -> bool:
+    """Whether what we bind is bound where `task` would bind it (network_namespaces(7)). Raises OSError."""
+    return os.path.samefile(f"/proc/{task}/ns/net", "/proc/self/ns/net")
+
+
+def may_bind(task: int, port: int) -> bool:
+    """Whether `task` may bind `port`. Capabilities count only where they were given: everybody can have them all in
+    a user namespace of their own (user_namespaces(7)). Raises OSError."""
+    if not wants_privilege(port):
+        return True
+    return may_bind_low_ports(task) and os.path.samefile(f"/proc/{task}/ns/user", "/proc/self/ns/user")
 
 
 def may_bind_low_ports(task: int) -> bool:

@@ -40,10 +40,11 @@ class Trap:
     def __init__(self, fd: int, member: Member, slots: Slots, tell: Callable[[p.Message], None]) -> None:
         self.fd = fd
         self._member = member
+        self._name = (member.key, member.run)
         self._slots = slots
         self._tell = tell
         self._over = False
-        self._said = False
+        self.unseen = ""  # why calls could not be looked at
         self._options: dict[int, dict[tuple[int, int], bool]] = {}  # by inode of the socket
 
     def run_over(self) -> None:
@@ -70,7 +71,7 @@ class Trap:
     def _handle(self, call: Call) -> int:
         """The errno that the call shall return, 0 for success, or _LET_PASS. Raises OSError when it cannot be seen."""
         numbers = seccomp.HERE
-        if numbers is None or self._over or not tracee.is_stream(call.task, _descriptor(call)):
+        if numbers is None or self._over or not tracee.stream_family(call.task, _descriptor(call)):
             return _LET_PASS
         if call.number == numbers.bind:
             return self._bind(call)
@@ -80,10 +81,10 @@ class Trap:
 
     def _remember(self, call: Call) -> int:
         inode = tracee.socket_inode(call.task, _descriptor(call))
-        (value,) = struct.unpack("=i", tracee.memory(call.task, call.args[3], 4))
+        value = any(tracee.memory(call.task, call.args[3], 4))
         if len(self._options) >= _MOST_OPTIONS:
             self._options.clear()
-        self._options.setdefault(inode, {})[call.args[1], call.args[2]] = bool(value)
+        self._options.setdefault(inode, {})[call.args[1], call.args[2]] = value
         return _LET_PASS
 
     def _bind(self, call: Call) -> int:
@@ -94,7 +95,7 @@ class Trap:
             return errno.EINVAL  # bound already, as bind(2) says
         address = self._address(call, options.get(IPV6_V6ONLY))
         flags = tracee.flags(call.task, fd)
-        if address is None or not self._granted(call, address.port) or not seccomp.still_there(self.fd, call):
+        if address is None or not self._may_share(call, address) or not seccomp.still_there(self.fd, call):
             return _LET_PASS
         if not options.get(SO_REUSEPORT) and self._has_already(call, address):
             return errno.EADDRINUSE
@@ -104,6 +105,7 @@ class Trap:
             return error.errno or errno.EADDRINUSE
         self._match_blocking(slot, flags)
         seccomp.replace_fd(self.fd, call, slot.sock.fileno(), fd, bool(flags & os.O_CLOEXEC))
+        slot.holders.add(self._name)
         return 0
 
     def _address(self, call: Call, v6only: bool | None) -> Address | None:
@@ -111,11 +113,14 @@ class Trap:
         address = tracee.parse(data, tracee.v6only_by_default() if v6only is None else v6only)
         return address if address is not None and address.port != 0 else None
 
-    def _granted(self, call: Call, port: int) -> bool:
-        """Whether the program may have this port: the bind is done with our rights, which may be greater."""
-        if port in self._member.ports or not tracee.wants_privilege(port):
-            return True
-        return tracee.may_bind_low_ports(call.task)
+    def _may_share(self, call: Call, address: Address) -> bool:
+        """Whether we may bind this for the program: it is done in our network and with our rights, which may be greater
+        than its own. What the kernel would refuse is let pass, too, for the kernel to refuse."""
+        if address.family != tracee.stream_family(call.task, _descriptor(call)):
+            return False
+        if not tracee.in_our_network(call.task):
+            return False
+        return address.port in self._member.ports or tracee.may_bind(call.task, address.port)
 
     def _has_already(self, call: Call, address: Address) -> bool:
         slot = self._slots.find(self._member.group, self._member.slot, address)
@@ -125,30 +130,28 @@ class Trap:
         """O_NONBLOCK belongs to the socket, not the descriptor. Who has the slot for itself gets it as it had its own;
         among many it is never cleared, since an event loop would stand still in accept(2)."""
         nonblocking = bool(flags & os.O_NONBLOCK)
-        if nonblocking or not slot.users:
+        if nonblocking or not (slot.users or slot.holders - {self._name}):
             slot.sock.setblocking(not nonblocking)
 
     def _listen(self, call: Call) -> int:
         slot = self._slots.by_inode.get(tracee.socket_inode(call.task, _descriptor(call)))
         if slot is None or not seccomp.still_there(self.fd, call):
             return _LET_PASS
-        user = (self._member.key, self._member.run)
-        new = not slot.users.get(user)
+        new = not slot.users.get(self._name)
         (backlog,) = struct.unpack("=i", struct.pack("=I", call.args[1] & 0xFFFFFFFF))
         try:
-            self._slots.listen(slot, backlog, user)
+            self._slots.listen(slot, backlog, self._name)
         except OSError as error:
             return error.errno or errno.EADDRINUSE
         if new:
-            self._tell(p.Listening(*user, slot.group, slot.number, slot.url, slot.inode))
+            self._tell(p.Listening(*self._name, slot.group, slot.number, slot.url, slot.inode))
         return 0
 
     def _unseen(self, call: Call, problem: OSError) -> None:
         """Say once that a call could not be looked at; that the task is gone is nothing to say."""
-        if not self._said and problem.errno in (errno.EACCES, errno.EPERM):
-            self._said = True
-            why = f"the memory of its process cannot be read ({errno.errorcode[problem.errno]})"
-            self._tell(p.Unshared(self._member.key, self._member.run, why))
+        if not self.unseen and problem.errno in (errno.EACCES, errno.EPERM):
+            self.unseen = f"its process may not be looked into ({errno.errorcode[problem.errno]})"
+            self._tell(p.Unshared(*self._name, self.unseen))
 
 
 def _descriptor(call: Call) -> int:

@@ -46,6 +46,24 @@ def test_every_program_of_a_file_is_started(pmx: Pmx) -> None:
     assert os.readlink(f"/proc/{worker['pid']}/cwd") == str(pmx.work)
 
 
+def test_a_file_with_clusters_reaches_the_daemon(pmx: Pmx) -> None:
+    """What is asked for is on record as it was written; tests of clusters see that it is obeyed."""
+    write(pmx, FILE + "    share: off\n    listen: [{name: web, url: unix:web.sock}]\n    instances: 2\n")
+    pmx("start", "ecosystem.yaml")
+    data = json.loads(Path(pmx.home.snapshot).read_text())
+    web, worker = (app["spec"] for app in data["apps"])
+    assert (web["sharing"]["share"], worker["sharing"]["share"]) == (True, False)
+    assert worker["sharing"]["listen"] == [["web", f"unix://{pmx.work}/web.sock"]]
+
+
+def test_a_mistake_about_clusters_is_pointed_at(pmx: Pmx) -> None:
+    write(pmx, FILE + "    port: 70000\n    balance: fair\n    node_cluster: true\n")
+    said = pmx("start", "ecosystem.yaml", status=2)
+    assert "ecosystem.yaml:11:11: port: cannot use the port 70000: it must be from 1 to 65535" in said.stderr
+    assert "ecosystem.yaml:12:14: balance: cannot balance by 'fair': there is no such way" in said.stderr
+    assert pmx.jlist() == []
+
+
 def test_a_json_file_and_a_script_together(pmx: Pmx) -> None:
     write(pmx, json.dumps([{"exec": "sleep", "args": [1000], "name": "sleeper"}], indent="\t"), "apps.json")
     pmx("start", "apps.json", str(APPS / "ready.py"))

@@ -103,7 +103,8 @@ async def _give_up(daemon: "Daemon", instances: list[Instance]) -> None:
         daemon.supervisor.apply(instance, lc.Stop("it cannot be executed"))
     for instance in instances:
         await daemon.supervisor.until(instance, lambda machine: machine.phase is lc.Phase.STOPPED)
-        remove(daemon, instance)
+        if daemon.fleet.by_id.get(instance.id) is instance:  # a delete may have been faster
+            remove(daemon, instance)
 
 
 def check_logs(daemon: "Daemon", app: App) -> None:

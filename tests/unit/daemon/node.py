@@ -43,7 +43,7 @@ class Ears:
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            raise AssertionError(f"it did not come; heard: {str(self.heard):.2000}") from None
+            raise AssertionError(f"it did not come; heard: {self.heard!s:.2000}") from None
 
     async def has(self, message: object) -> None:
         await self.until(lambda: message in self.heard)

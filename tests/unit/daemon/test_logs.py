@@ -19,7 +19,7 @@ def run(work: Callable[[logs.Logs, int], None], path: str) -> None:
 
     async def main() -> None:
         store = FdStore()
-        pipe = store.pipe("log:0:out")
+        pipe = store.open("log:0:out")
         reader = logs.Logs(lambda instance_id, stream: None)
         reader.attach("log:0:out", os.dup(pipe), path)
         program = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY)

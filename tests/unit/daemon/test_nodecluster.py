@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import socket
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -53,6 +54,26 @@ def heard(program: Program, key: str) -> list[object]:
 
 async def listens(program: Program, count: int = 1) -> None:
     await program.ears.until(lambda: len(heard(program, "at")) == count)
+
+
+def test_a_listener_does_not_block_when_it_is_handed_over() -> None:
+    """Nothing runs at the other end here, which would set it, too."""
+
+    async def main() -> None:
+        kept, worker = socket.socketpair()
+        program = Program(subprocess.Popen(["true"]), kept)
+        app, url = Cluster(), "tcp://127.0.0.1:0"
+        with kept, worker, listener(url) as sock:
+            cluster = app.join(program)
+            app.refuse["tcp://127.0.0.1:1"] = errno.EIO  # an answer that we give ourselves
+            query = {"act": "queryServer", "seq": 1, "address": "127.0.0.1", "port": 1, "addressType": 4}
+            assert cluster.heard({"cmd": "NODE_CLUSTER", **query})
+            cluster.granted("tcp://127.0.0.1:1", os.dup(sock.fileno()))
+            assert not os.get_blocking(sock.fileno())
+            program.leave()
+        assert await program.exit_status() == 0
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(("code", "suffix"), [(SERVER, ".cjs"), (MODULE, ".mjs")])

@@ -1,0 +1,1 @@
+"""pmx doctor: try each mechanism on this machine, and say which guarantee holds."""
