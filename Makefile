@@ -3,7 +3,7 @@ BIN ?= .venv/bin
 PYTHON ?= python3
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: help venv quickstart test lint types arch check generate bench e2e chaos clean
+.PHONY: help venv quickstart test lint types arch check generate bench e2e matrix chaos clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ bench: ## pmx and its peers, side by side
 
 e2e: ## Only the tests on real processes
 	$(PYTEST) --numprocesses 2 tests/integration tests/e2e
+
+matrix: ## Two workers of each of thirty unmodified servers behind one port; installs them first
+	$(BIN)/python -m tests.matrix.install
+	$(PYTEST) --numprocesses 2 tests/matrix
 
 chaos: ## Kill the daemon a hundred times
 	PMX_CHAOS_KILLS=100 $(PYTEST) --timeout 900 tests/chaos

@@ -33,7 +33,7 @@ _pmx() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} word
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        _pmx_offer start stop restart scale delete del ls list l ps status describe show info desc logs log jlist ping kill version --help --version
+        _pmx_offer start stop restart scale delete del ls list l ps status describe show info desc logs log jlist ping kill doctor version --help --version
         return
     fi
     if [[ $cur == "=" ]]; then # --option=value is three words for bash
@@ -141,6 +141,11 @@ _pmx() {
         kill)
             if [[ $cur == -* ]]; then
                 _pmx_offer --help -h
+            fi
+            ;;
+        doctor)
+            if [[ $cur == -* ]]; then
+                _pmx_offer --json --help -h
             fi
             ;;
         version)

@@ -66,6 +66,8 @@ class Facts:
                 self._sharing.listening(message)
             case p.Unshared():
                 self._sharing.unshared(message)
+            case p.Released(group, _):
+                self._sharing.released(group)
             case p.Refused():
                 self._talks.refused(message)
 

@@ -29,6 +29,7 @@ class Sharing:
         self._fleet = fleet
         self._link = link
         self._weights: dict[str, dict[int, int]] = {}  # what the keeper was told, by application
+        self._closing: dict[str, list[asyncio.Future[None]]] = {}  # what the keeper was told to close, by application
         self._born = _now()
 
     # ── what the keeper is told ──────────────────────────────────────────────────────────────────────────────────
@@ -54,9 +55,18 @@ class Sharing:
             return
         if all(each.machine.phase in RESTING for each in app.instances):
             self._weights.pop(app.spec.name, None)
-            self._link.send(p.Release(app.spec.name))
+            self._release(app.spec.name)
         elif app.spec.sharing.balance != "shared":
-            self._link.send(p.Release(app.spec.name, slot_of(instance)))
+            self._release(app.spec.name, slot_of(instance))
+
+    def _release(self, name: str, slot: int = -1) -> None:
+        self._closing.setdefault(name, []).append(asyncio.get_running_loop().create_future())
+        self._link.send(p.Release(name, slot))
+
+    async def closed(self, names: set[str]) -> None:
+        """Until all listeners of these applications that were to be closed are: then their ports are free."""
+        for future in [each for name in names for each in self._closing.get(name, ())]:
+            await asyncio.shield(future)  # it is everybody's who waits
 
     async def retire(self, instances: list[Instance]) -> None:
         """Give no new connections to `instances`, which are to end, where others of their application serve on.
@@ -89,13 +99,21 @@ class Sharing:
         if instance is None:
             if fact.group not in self._fleet.apps:
                 log.error("closing the listener on %s of %s, which is in no snapshot", fact.url, fact.group)
-                self._link.send(p.Release(fact.group))
+                self._release(fact.group)
             return
         serving = self._of(instance, fact.run)
         if serving is not None:
             serving.listeners[fact.url] = fact.inode
             if fact.itself:
                 self.ready(instance, f"listen {fact.url.removeprefix('tcp://')}")
+
+    def released(self, name: str) -> None:
+        """The keeper has done the oldest of what it was told to close."""
+        waiting = self._closing.get(name)
+        if waiting:
+            waiting.pop(0).set_result(None)
+            if not waiting:
+                del self._closing[name]
 
     def unshared(self, fact: p.Unshared) -> None:
         instance = self._fleet.find(fact.key)

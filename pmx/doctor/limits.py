@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from pmx import paths
 from pmx.doctor.finding import Finding
+from pmx.doctor.trial import patience
 from pmx.errors import PmxError
 from pmx.keeper import linux
 from pmx.units import format_size
@@ -109,20 +110,11 @@ def _meminfo() -> dict[str, int]:
 
 def cgroup_limit(controller: str, v2: str, v1: str, proc: str = "/proc", root: str = "/sys/fs/cgroup") -> int | None:
     """The lowest limit of our cgroup and those above it, by the name of its file; None where there is none."""
-    found = []
-    for folder, name in _cgroup_files(controller, v2, v1, proc, root):
-        top = f"{root}/{controller}" if name == v1 and folder.startswith(f"{root}/{controller}") else root
-        while True:
-            value = _number(f"{folder}/{name}")
-            if value is not None:
-                found.append(value)
-            if folder == top:
-                break
-            folder = os.path.dirname(folder)
-    return min(found, default=None)
+    files = _cgroup_files(controller, v2, v1, proc, root)
+    return min((value for file in files if (value := _number(file)) is not None), default=None)
 
 
-def _cgroup_files(controller: str, v2: str, v1: str, proc: str, root: str) -> Iterator[tuple[str, str]]:
+def _cgroup_files(controller: str, v2: str, v1: str, proc: str, root: str) -> Iterator[str]:
     try:
         with open(f"{proc}/self/cgroup", encoding="utf-8", errors="replace") as file:
             lines = [line.rstrip("\n").split(":", 2) for line in file]
@@ -130,9 +122,16 @@ def _cgroup_files(controller: str, v2: str, v1: str, proc: str, root: str) -> It
         return
     for number, controllers, path in lines:
         if number == "0" and not controllers:
-            yield os.path.normpath(f"{root}/{path}"), v2
+            top, name = root, v2
         elif controller in controllers.split(","):
-            yield os.path.normpath(f"{root}/{controller}/{path}"), v1
+            top, name = f"{root}/{controller}", v1
+        else:
+            continue
+        path = os.path.normpath(path)  # /../x for one outside of our namespace
+        while path != "/":
+            yield f"{top}{path}/{name}"
+            path = os.path.dirname(path)
+        yield f"{top}/{name}"
 
 
 def _number(path: str) -> int | None:
@@ -196,18 +195,21 @@ def _lock_and_listen(scratch: str) -> None:
     """As keeper and daemon do. Raises OSError."""
     os.chdir(scratch)  # so that the path of the socket is short
     ours, theirs = (os.open(".", os.O_RDONLY | os.O_DIRECTORY) for _ in range(2))
-    fcntl.flock(ours, fcntl.LOCK_EX)
     try:
+        fcntl.flock(ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(theirs, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        pass
+        pass  # as it must be
     else:
         raise OSError(errno.ENOLCK, "two processes can hold one lock")
+    finally:
+        os.close(ours)
+        os.close(theirs)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind("socket")
         os.chmod("socket", 0o600)
         listener.listen(1)
-        client.settimeout(1.0)
+        client.settimeout(patience())
         client.connect("socket")
     if stat.S_IMODE(os.stat("socket").st_mode) != 0o600:
         raise OSError(errno.EPERM, "modes of files are not kept")
@@ -242,7 +244,7 @@ def watch(scratch: str) -> Iterator[Finding]:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     most = _number("/proc/sys/fs/inotify/max_user_watches")
-    if not poll.poll(500):
+    if not poll.poll(500 * patience()):
         why = "a new file was not told of: this file system does not take part in inotify(7)"
         yield Finding("watch", "restricted", why, "keep what is to be watched on a local disk")
     elif most is not None and most < _FEW_WATCHES:

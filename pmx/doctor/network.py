@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 from pmx.doctor.finding import Finding
 from pmx.doctor.sharing import queue_length
+from pmx.doctor.trial import patience
 from pmx.keeper import steering
 from pmx.keeper.slots import BACKLOG
 
@@ -19,7 +20,7 @@ QUEUE_CHECKS = ("queues", "backlog")
 ADDRESS_CHECKS = ("ipv6", "ports")
 
 _CALLS = 36  # that none of them goes to one of three by chance: once in 2 million
-_PROFILE = "allow {} in the seccomp profile of the container; gVisor does not have it"
+_PROFILE = "allow {} in the seccomp profile of the container"
 
 
 def groups() -> Iterator[Finding]:
@@ -51,7 +52,7 @@ def _steering(members: list[socket.socket]) -> Finding:
                 "missing",
                 f"setsockopt(2) with SO_ATTACH_REUSEPORT_CBPF is refused ({_name(error)}): the kernel spreads new"
                 " connections by a hash of its own over all workers, also over one that crashed or is being replaced",
-                _PROFILE.format("setsockopt(2) with SO_ATTACH_REUSEPORT_CBPF (Linux 4.5)"),
+                "use Linux 4.5 or newer, and " + _PROFILE.format("setsockopt(2) with SO_ATTACH_REUSEPORT_CBPF"),
             )
         served = _call(members)
         if served[closed] or (balance == "random" and len(served) < 2):
@@ -68,7 +69,7 @@ def _call(members: list[socket.socket]) -> Counter[int]:
     """Connect many times: how many came to each."""
     served: Counter[int] = Counter()
     for _ in range(_CALLS):
-        with socket.create_connection(members[0].getsockname(), 1.0):
+        with socket.create_connection(members[0].getsockname(), patience()):
             for fd, _ in _readable(members):
                 index = next(i for i, each in enumerate(members) if each.fileno() == fd)
                 members[index].accept()[0].close()
@@ -80,7 +81,7 @@ def _readable(members: list[socket.socket]) -> list[tuple[int, int]]:
     poll = select.poll()
     for each in members:
         poll.register(each, select.POLLIN)
-    return poll.poll(1000)
+    return poll.poll(1000 * patience())
 
 
 # ── queues ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,7 +93,7 @@ def queues() -> Iterator[Finding]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(BACKLOG)
         for _ in range(2):
-            stack.enter_context(socket.create_connection(listener.getsockname(), 1.0))
+            stack.enter_context(socket.create_connection(listener.getsockname(), patience()))
         yield _counted(listener)
         yield _backlog(listener)
 
@@ -123,7 +124,7 @@ def _diagnosed(listener: socket.socket) -> int:
     """The length of the queue of `listener`, or -1 when it is not found (the request of daemon/sockets.py)."""
     get_sock, request_dump, listening, error = 18, 0x301, 1 << 10, 2
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as netlink:  # NETLINK_SOCK_DIAG
-        netlink.settimeout(1.0)
+        netlink.settimeout(patience())
         port = struct.pack("!H", listener.getsockname()[1])
         body = struct.pack("=4x2s46xII", port, listening, 0)
         netlink.send(struct.pack("=IHHII", 16 + len(body), get_sock, request_dump, 1, 0) + body)
@@ -174,7 +175,7 @@ def _ipv6() -> Finding:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host == "::1")
                 listener.bind((host, 0))
                 listener.listen(5)
-                socket.create_connection((reached_at, listener.getsockname()[1]), 1.0).close()
+                socket.create_connection((reached_at, listener.getsockname()[1]), patience()).close()
     except OSError as error:
         return Finding(
             "ipv6",

@@ -7,9 +7,10 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
+from pmx.doctor.trial import patience
 from pmx.keeper import seccomp, tracee
 
-_PATIENCE = 0.5
+_COMES_WITHIN = 0.5
 """Seconds for the forked process to come to its bind(2)."""
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 _PROFILE = "allow {} in the seccomp profile of the container (docker run --security-opt seccomp=FILE)"
@@ -34,7 +35,7 @@ def broken_part(uid: int = -1) -> Broken | None:
         with theirs:
             if (pid := os.fork()) == 0:
                 _bind_under_filter(theirs, uid)
-        ours.settimeout(_PATIENCE)
+        ours.settimeout(_COMES_WITHIN * patience())
         broken = _meet(ours)
     os.waitpid(pid, 0)  # without the descriptor of its filter, its bind(2) fails at once
     return broken
@@ -94,7 +95,7 @@ def _answer(fd: int, given: socket.socket) -> Broken | None:
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        if not [events for _, events in poll.poll(_PATIENCE * 1000) if events & select.POLLIN]:
+        if not [events for _, events in poll.poll(_COMES_WITHIN * patience() * 1000) if events & select.POLLIN]:
             return Broken(part, errno.ETIME)
         call = seccomp.receive(fd)
         task, theirs = call.task, call.args[0] & 0xFFFFFFFF
@@ -128,7 +129,7 @@ def _filter(number: int, _: int) -> tuple[str, str]:
     if number in (errno.EINVAL, errno.ENOSYS):
         return (
             "this kernel has no seccomp user notification",
-            "use Linux 5.9 or newer with CONFIG_SECCOMP_FILTER; gVisor and old container runtimes do not have it",
+            "use Linux 5.9 or newer with CONFIG_SECCOMP_FILTER; a sandbox with a kernel of its own may not have it",
         )
     what = "seccomp(2) with SECCOMP_FILTER_FLAG_NEW_LISTENER"
     return f"{what} is refused", _PROFILE.format(f"{what}, which Docker's own profile does,")

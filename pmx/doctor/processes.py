@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from pmx.doctor.finding import NOT_TRIED, Finding
 from pmx.doctor.shop import Shop, python
+from pmx.doctor.trial import patience
 from pmx.keeper import linux
 from pmx.keeper.fdstore import PIPE_SIZE, FdStore
 
@@ -92,7 +93,7 @@ def _ending() -> Finding:
         os.close(end)
     poll = select.poll()
     poll.register(seen, select.POLLIN)
-    if poll.poll(1000):
+    if poll.poll(1000 * patience()):
         return Finding("ending")
     return Finding("ending", "missing", "a pidfd says nothing of the end of its process", "report it, with the kernel")
 
@@ -160,7 +161,7 @@ def notify() -> Iterator[Finding]:
     try:
         pid = shop.start(python("n", 1, _SAYS_READY)._replace(notify=True))
         with socket.socket(fileno=os.dup(shop.programs.store.get("notify:n"))) as sock:
-            sock.settimeout(1.0)
+            sock.settimeout(patience())
             data, said, _, _ = sock.recvmsg(100, socket.CMSG_SPACE(12))
         senders = [struct.unpack("=iII", each)[:2] for _, kind, each in said if kind == socket.SCM_CREDENTIALS]
         if (data, senders) == (b"READY=1", [(pid, os.getuid())]):
@@ -187,7 +188,7 @@ def node() -> Iterator[Finding]:
         order = python("node", 1, "")._replace(argv=[found, "-e", "process.send({doctor: 1})"], channel=True)
         shop.start(order)
         with socket.socket(fileno=os.dup(shop.programs.store.get("ipc:node:1"))) as sock:
-            sock.settimeout(2.5)
+            sock.settimeout(2.5 * patience())
             said = sock.recv(1000)
         heard = json.loads(said or b"null") == {"doctor": 1}
         why = f"{found} said {said!r}, which is no message"

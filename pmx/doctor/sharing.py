@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pmx.doctor.finding import NOT_TRIED, Finding
 from pmx.doctor.parts import broken_part
 from pmx.doctor.shop import SERVER, Shop, free_port, python
+from pmx.doctor.trial import patience
 from pmx.keeper import protocol as p
 
 CHECKS = ("sharing", "users", "elevation", "declared", "crash")
@@ -64,7 +65,7 @@ class _Act:
         promised = _has_promised(first) and not _has_promised(os.getpid())
         waiting = self._leave_waiting(first)
         self._shop.kill(first)
-        steered = all(self._answer(0.2) == second for _ in range(_MANY // 2))
+        steered = all(self._answer(0.3) == second for _ in range(_MANY // 2))
         replacement = self._start(0, 2)
         kept = waiting is not None and self._listens(0, 2) and _read(waiting, 1.0) == replacement
         if waiting is not None:
@@ -95,7 +96,7 @@ class _Act:
             return _read(client, limit)
 
     def _connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self._port), 1.0)
+        return socket.create_connection(("127.0.0.1", self._port), patience())
 
     def _leave_waiting(self, pid: int) -> socket.socket | None:
         """A connection that waits for the server `pid`, which is stopped now."""
@@ -115,7 +116,7 @@ def queue_length(listener: socket.socket) -> int:
 
 
 def _read(client: socket.socket, limit: float) -> int:
-    client.settimeout(limit)
+    client.settimeout(limit * patience())
     try:
         return int(client.recv(20) or b"0")
     except OSError:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pmx.doctor.trial import patience
 from pmx.keeper import linux, protocol as p
 from pmx.keeper.poller import Poller
 from pmx.keeper.programs import Programs
@@ -47,12 +48,12 @@ class Shop:
             lambda: next((each for each in self.said if _about(each, order, (p.Spawned, p.Failed))), None), 1.0
         )
         if not isinstance(done, p.Spawned):
-            raise OSError(done.error if isinstance(done, p.Failed) else "it was not executed within 1 s")
+            raise OSError(done.error if isinstance(done, p.Failed) else "it was not executed in time")
         return done.pid
 
     def until(self, look: Callable[[], T], limit: float) -> T:
-        """Do the keeper's work until `look` is true, for at most `limit` seconds. Returns its last answer."""
-        deadline = time.monotonic() + limit
+        """Do the keeper's work until `look` is true, for `limit` seconds, stretched, at most. Its last answer."""
+        deadline = time.monotonic() + limit * patience()
         while not (found := look()) and time.monotonic() < deadline:
             self._poller.wait(0.01)
             self._reap()

@@ -15,8 +15,18 @@ from pmx.doctor.finding import Finding
 from pmx.keeper import linux
 
 _DEATH_SIGNAL, _SUBREAPER = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER
+_ENDING = (signal.SIGHUP, signal.SIGTERM)
+"""What ends the doctor is made a KeyboardInterrupt, so that it clears up first."""
 _BURIAL = 1.0
 """Seconds for what is left to die of SIGKILL."""
+
+
+def patience() -> float:
+    """The factor by which times are stretched: 1, or more where many processes wait for each processor, up to 5."""
+    try:
+        return min(5.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+    except OSError:
+        return 1.0
 
 
 class Trial(NamedTuple):
@@ -30,6 +40,7 @@ def run_all(trials: Sequence[Trial], limit: float) -> list[Finding]:
     """A finding for each check of `trials`; missing for those that said nothing in `limit` seconds, or failed."""
     before = set(linux.children())
     linux.libc.prctl(_SUBREAPER, 1, 0, 0, 0)  # where it is denied, orphans end by themselves (shop.py: SERVER)
+    handlers = [(number, signal.signal(number, signal.default_int_handler)) for number in _ENDING]
     reports: dict[int, tuple[Trial, bytearray]] = {}
     late: set[int] = set()
     try:
@@ -41,7 +52,9 @@ def run_all(trials: Sequence[Trial], limit: float) -> list[Finding]:
             os.close(fd)
         _bury(before)
         linux.libc.prctl(_SUBREAPER, 0, 0, 0, 0)
-    overdue = f"the trial did not end within {limit:g} s"
+        for number, handler in handlers:
+            signal.signal(number, handler)
+    overdue = f"the trial did not end within {limit:.2g} s"
     return [
         finding for fd, (trial, said) in reports.items() for finding in _findings(trial, said, overdue * (fd in late))
     ]
@@ -64,6 +77,8 @@ def _start(trial: Trial) -> int:
 def _become(trial: Trial, report: int) -> NoReturn:
     try:
         os.setsid()  # Ctrl-C is for the doctor, who ends us
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_DFL)
         linux.libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):

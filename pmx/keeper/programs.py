@@ -122,6 +122,7 @@ class Programs:
 
     def release(self, order: p.Release) -> None:
         self.slots.release(order.group, order.slot)
+        self._tell(p.Released(order.group, order.slot))
 
     def forget(self, it: p.Acknowledge | p.Failed | Run) -> None:
         self.runs.forget(it.key, it.run)

@@ -7,7 +7,7 @@ before it is complete (unix(7): the kernel never merges data across a message wi
 Versions, newest last; they only grow, and a reader ignores keys and kinds that it does not know:
 
     1   hello spawned failed exited gone descriptor stopping | spawn signal acknowledge open drop ready quit
-    2   listening unshared refused | steer release listen; and the later fields of hello, spawned and spawn
+    2   listening unshared released refused | steer release listen; and the later fields of hello, spawned and spawn
 """
 
 import json
@@ -210,6 +210,13 @@ class Unshared(NamedTuple):
     why: str
 
 
+class Released(NamedTuple):
+    """What Release named is closed."""
+
+    group: str
+    slot: int
+
+
 class Refused(NamedTuple):
     """What Listen asked for cannot be had."""
 
@@ -233,7 +240,7 @@ class Stopping(NamedTuple):
 
 Message = (
     Spawn | Signal | Acknowledge | Open | Drop | Steer | Release | Listen | Ready | Quit
-    | Hello | Spawned | Failed | Exited | Gone | Listening | Unshared | Refused | Descriptor | Stopping
+    | Hello | Spawned | Failed | Exited | Gone | Listening | Unshared | Released | Refused | Descriptor | Stopping
 )  # fmt: skip
 _CLASSES: tuple[type[Message], ...] = Message.__args__
 _KINDS = {cls.__name__.lower(): cls for cls in _CLASSES}

@@ -20,14 +20,14 @@ class Run:
         "key", "marker", "member", "order", "pid", "report", "reporter", "run", "trap", "tree", "unshared",
     )  # fmt: skip
 
-    def __init__(self, order: Spawn, pid: int, reporter: socket.socket) -> None:
+    def __init__(self, order: Spawn, pid: int, reporter: socket.socket | None) -> None:
         self.key = order.key
         self.run = order.run
         self.marker = order.marker.encode("utf-8", "surrogatepass")
         self.tree = order.tree
         self.pid = pid
         self.order: Spawn | None = order  # until exec: to explain a failure
-        self.reporter: socket.socket | None = reporter  # None once exec is decided
+        self.reporter = reporter  # None once exec is decided
         self.report = b""
         self.member = Member(order.key, order.run, order.group, order.slot, tuple(order.ports or ()))
         self.trap: Trap | None = None

@@ -12,6 +12,7 @@ import errno
 import os
 import select
 import socket
+import stat
 from collections.abc import Callable
 
 from pmx.keeper import steering
@@ -265,6 +266,8 @@ def _unix(url: str) -> socket.socket:
 
 def _answers(path: str) -> bool:
     """Whether somebody listens at `path`, or it is no socket at all, and therefore not to be removed."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return True  # connect(2) would be refused by a file, too
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)

@@ -106,6 +106,9 @@ class Trap:
         self._match_blocking(slot, flags)
         seccomp.replace_fd(self.fd, call, slot.sock.fileno(), fd, bool(flags & os.O_CLOEXEC))
         slot.holders.add(self._name)
+        if slot.listening and self._name not in slot.users:
+            # Its predecessor listened on it. A program that asks whether it listens already (gunicorn) will not do it.
+            self._serves(slot, 0, itself=False)
         return 0
 
     def _address(self, call: Call, v6only: bool | None) -> Address | None:
@@ -137,15 +140,19 @@ class Trap:
         slot = self._slots.by_inode.get(tracee.socket_inode(call.task, _descriptor(call)))
         if slot is None or not seccomp.still_there(self.fd, call):
             return _LET_PASS
-        new = not slot.users.get(self._name)
         (backlog,) = struct.unpack("=i", struct.pack("=I", call.args[1] & 0xFFFFFFFF))
         try:
-            self._slots.listen(slot, backlog, self._name)
+            self._serves(slot, backlog, itself=True)
         except OSError as error:
             return error.errno or errno.EADDRINUSE
-        if new:
-            self._tell(p.Listening(*self._name, slot.group, slot.number, slot.url, slot.inode))
         return 0
+
+    def _serves(self, slot: Slot, backlog: int, itself: bool) -> None:
+        """Listen for the run, and say so the first time. Raises OSError (EADDRINUSE)."""
+        news = slot.users.get(self._name) is not itself
+        self._slots.listen(slot, backlog, self._name, itself)
+        if news:
+            self._tell(p.Listening(*self._name, slot.group, slot.number, slot.url, slot.inode, itself))
 
     def _unseen(self, call: Call, problem: OSError) -> None:
         """Say once that a call could not be looked at; that the task is gone is nothing to say."""

@@ -25,6 +25,7 @@ async def stop_and_wait(daemon: "Daemon", instances: list[Instance]) -> None:
         daemon.supervisor.apply(instance, lc.Stop())
     for instance in instances:
         await daemon.supervisor.until(instance, _stopped_or_wanted)
+    await daemon.sharing.closed({instance.app.spec.name for instance in instances})
 
 
 def _stopped_or_wanted(machine: lc.Machine) -> bool:
