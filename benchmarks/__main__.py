@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks [ls start cold memory scale crash]``."""
+"""The command: ``python -m benchmarks [ls start cold memory scale crash cluster syscalls]``."""
 
 import argparse
 import os
@@ -9,10 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import contenders, installs
-from benchmarks.measures import BENCHMARKS, Plan
+from benchmarks import contenders, installs, measures
+from benchmarks.cluster import cluster
+from benchmarks.measures import Plan
 from benchmarks.processes import become_subreaper
 from benchmarks.session import assert_nothing_left
+from benchmarks.syscalls import syscalls
+
+BENCHMARKS = measures.BENCHMARKS | {"cluster": cluster, "syscalls": syscalls}
 
 
 def main() -> int:
@@ -34,6 +38,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="pmx and its peers, side by side.")
     parser.add_argument("which", nargs="*", metavar="BENCHMARK", help=f"any of {', '.join(BENCHMARKS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works, not to quote")
+    parser.add_argument("--rounds", type=int, default=0, metavar="N", help="instead of each benchmark's own number")
     parser.add_argument("--peers", default=",".join(contenders.NAMES), help="contenders (default: %(default)s)")
     parser.add_argument("--all-peers", action="store_true", help="all contenders in `scale`, which is pmx alone else")
     parser.add_argument("--pmx", type=Path, metavar="PATH", help="a pmx command (default: an install of this checkout)")
@@ -47,7 +52,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    plan = Plan([], quick=options.quick, all_peers=options.all_peers)
+    plan = Plan([], quick=options.quick, all_peers=options.all_peers, rounds_asked=options.rounds)
     for name in options.peers:
         try:
             plan.contenders.append(contenders.make(name, options.pmx and options.pmx.absolute()))

@@ -79,7 +79,7 @@ class Pm2(Pmx):
 
     def start_programs(self, home: Path, count: int, argv: Argv) -> Argv:
         command = [str(self.command), "start", argv[0], "-n", "app", "-i", str(count), "--max-restarts", "1000000"]
-        return [*command, "--", *argv[1:]]
+        return [*command, *(["--", *argv[1:]] if argv[1:] else [])]  # it takes a last "--" for a script's name
 
 
 _SUPERVISOR = """\

@@ -100,6 +100,24 @@ def _run(argv: list[str], package: str) -> None:
         raise Unavailable(f"{os.path.basename(argv[0])} for {package}: {said[-1]}")
 
 
+def wrk() -> str:
+    """The `wrk` command, which makes the load. Only root can have it installed, from Debian or Ubuntu."""
+    if shutil.which("wrk") is None:
+        if os.geteuid() != 0:
+            raise Unavailable("wrk: ask root for `apt-get install wrk`")
+        _run(["apt-get", "install", "--yes", "wrk"], "wrk")
+    return "wrk"
+
+
+def calls() -> Path:
+    """The program of `syscalls`, compiled."""
+    source = Path(__file__).parent / "servers" / "calls.c"
+    target = cache() / "calls"
+    compiler = ["gcc", "-O2", "-o", str(target / "calls"), str(source)]
+    _once(target, hashlib.sha256(source.read_bytes()).hexdigest(), lambda: _run(compiler, "calls.c"))
+    return target / "calls"
+
+
 def base_lines() -> dict[str, list[str]]:
     """The least that a command in Python, or in Node, can take: the floor under every figure."""
     return {"python3 -c pass": [str(_bare_python()), "-c", "pass"], "node -e 0": ["node", "-e", "0"]}

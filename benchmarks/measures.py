@@ -1,6 +1,6 @@
 """The benchmarks. Each takes the contenders and gives one table; a contender that fails is a row that says so.
 
-Contenders alternate, in both orders, so that a noisy neighbour hits them alike; figures are medians.
+Contenders alternate, in changing order, so that a noisy neighbour hits them alike; figures are medians.
 """
 
 import statistics
@@ -30,6 +30,7 @@ class Plan:
     absent: dict[str, str] = field(default_factory=dict)
     quick: bool = False
     all_peers: bool = False
+    rounds_asked: int = 0
 
     def table(self, title: str, *columns: str) -> Table:
         table = Table(title, *columns)
@@ -38,6 +39,10 @@ class Plan:
         return table
 
     def rounds(self, full: int, quick: int) -> int:
+        return self.rounds_asked or self.less(full, quick)
+
+    def less(self, full: int, quick: int) -> int:
+        """Of anything else than rounds: seconds, say."""
         return quick if self.quick else full
 
 
@@ -53,7 +58,7 @@ def ls(plan: Plan) -> Table:
             except Failed as error:
                 table.remark(contender.name, f"failed ({error})")
         _settle(plan)
-        samples = _alternate(timed, rounds, table)
+        samples = alternate(timed, rounds, table)
     for label, times in samples.items():
         median = statistics.median(times)
         cell = against(milliseconds(median), median * 1000, _target(label.partition(",")[0], "pmx ls", "ls", 1000))
@@ -102,7 +107,7 @@ def memory(plan: Plan) -> Table:
     columns = "PSS, 0 processes", "PSS, 100 processes", "RSS, 100 processes"
     table = plan.table(f"memory: the daemon and its keeper, {rounds} rounds", *columns)
     timed = {each.name: partial(once, each) for each in plan.contenders}
-    for name, samples in _alternate(timed, rounds, table, warm_up=False).items():
+    for name, samples in alternate(timed, rounds, table, warm_up=False).items():
         empty, full, resident = map(statistics.median, zip(*samples, strict=True))
         first = against(mebibytes(empty), empty, _target(name, "pmx", "memory, 0"))
         table.add(name, first, against(mebibytes(full), full, _target(name, "pmx", "memory, 100")), mebibytes(resident))
@@ -111,7 +116,7 @@ def memory(plan: Plan) -> Table:
 
 def scale(plan: Plan) -> Table:
     """A thousand programs: what they cost at rest, and when somebody looks."""
-    seconds = plan.rounds(10, 4)
+    seconds = plan.less(10, 4)
     columns = "all running", "ls median", "ls min", "PSS", f"idle CPU over {seconds} s"
     table = plan.table("scale: 1,000 processes", *columns)
 
@@ -121,19 +126,19 @@ def scale(plan: Plan) -> Table:
             running, _ = opened.start_programs(1000)
             _settle(plan)
             idle = _cpu_share(opened.pids(), lambda: time.sleep(seconds))
-            times = [opened.ls() for _ in range(plan.rounds(10, 5))]
+            times = [opened.ls() for _ in range(plan.less(10, 5))]
             pss, _ = processes.memory(opened.pids())
             listing = milliseconds(statistics.median(times)), milliseconds(min(times))
             table.add(contender.name, milliseconds(running), *listing, mebibytes(pss), percent(idle))
 
     chosen = [each for each in plan.contenders if plan.all_peers or each.name == "pmx"]
-    _alternate({each.name: partial(once, each) for each in chosen}, 1, table, warm_up=False)
+    alternate({each.name: partial(once, each) for each in chosen}, 1, table, warm_up=False)
     return table
 
 
 def crash(plan: Plan) -> Table:
     """Fifty programs that fail at once, again and again: is the daemon still there for others?"""
-    seconds = plan.rounds(10, 4)
+    seconds = plan.less(10, 4)
     title = f"crash: 50 programs that exit at once, for {seconds} s"
     table = plan.table(title, "ls median", "ls max", "lists", "daemon CPU", "program starts")
 
@@ -149,7 +154,7 @@ def crash(plan: Plan) -> Table:
             listing = milliseconds(statistics.median(times)), milliseconds(max(times)), str(len(times))
             table.add(contender.name, *listing, percent(share), f"{count.stat().st_size:,}")
 
-    _alternate({each.name: partial(once, each) for each in plan.contenders}, 1, table, warm_up=False)
+    alternate({each.name: partial(once, each) for each in plan.contenders}, 1, table, warm_up=False)
     return table
 
 
@@ -172,9 +177,9 @@ def _starts(
 ) -> Table:
     table = plan.table(title, "running, median", "min", "command returned, median")
     timed: dict[str, Callable[[], tuple[float, float]]] = {each.name: partial(once, each) for each in plan.contenders}
-    for name, times in _alternate(_base_lines(), rounds, table).items():
+    for name, times in alternate(_base_lines(), rounds, table).items():
         table.add(name, milliseconds(statistics.median(times)), milliseconds(min(times)), "")
-    for name, samples in _alternate(timed, rounds, table).items():
+    for name, samples in alternate(timed, rounds, table).items():
         running, returned = zip(*samples, strict=True)
         median = statistics.median(running)
         cell = against(milliseconds(median), median * 1000, _target(name, "pmx", target, 1000))
@@ -187,13 +192,17 @@ def _base_lines() -> dict[str, Callable[[], float]]:
     return {name: partial(processes.run, argv, env) for name, argv in installs.base_lines().items()}
 
 
-def _alternate(
+def alternate(
     timed: Mapping[str, Callable[[], T]], rounds: int, table: Table, *, warm_up: bool = True
 ) -> dict[str, list[T]]:
-    """Call each in turn, every other round backwards. One that fails gets a remark in the table and no more turns."""
+    """Call each in turn: every round starts with another one, and every other goes backwards.
+
+    One that fails gets a remark in the table and no more turns.
+    """
     samples: dict[str, list[T]] = {label: [] for label in timed}
     order = list(timed)
     for number in range(-1 if warm_up else 0, rounds):
+        order = order[1:] + order[:1]
         for label in order if number % 2 == 0 else order[::-1]:
             if label not in samples:
                 continue
@@ -218,7 +227,7 @@ def _filled(opened: Session, count: int) -> Session:
 
 def _settle(plan: Plan) -> None:
     """Give daemons the time to finish what a start leaves to be done."""
-    time.sleep(plan.rounds(3, 1))
+    time.sleep(plan.less(3, 1))
 
 
 def _target(label: str, ours: str, target: str, unit: float = 1) -> float | None:

@@ -8,8 +8,10 @@ import ctypes
 import fcntl
 import os
 import pty
+import resource
 import signal
 import struct
+import tempfile
 import termios
 import threading
 import time
@@ -56,13 +58,16 @@ def _deadline(seconds: float, what: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def spawn(argv: list[str], env: Mapping[str, str], output: int | None = None) -> int:
-    """Start a command, its output into the descriptor or nowhere; returns its pid."""
+def spawn(argv: list[str], env: Mapping[str, str], output: int | None = None, *, session: bool = False) -> int:
+    """Start a command, its output into the descriptor or nowhere; returns its pid.
+
+    With a session of its own, a kernel with autogroups (sched(7)) gives it its own share of the processors.
+    """
     null = os.open(os.devnull, os.O_RDWR)
     to = null if output is None else output
     try:
         actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, to, 1), (os.POSIX_SPAWN_DUP2, to, 2)]
-        return os.posix_spawnp(argv[0], argv, env, file_actions=actions)
+        return os.posix_spawnp(argv[0], argv, env, file_actions=actions, setsid=session)
     finally:
         os.close(null)
 
@@ -88,6 +93,17 @@ def run(argv: list[str], env: Mapping[str, str], output: int | None = None, time
     if status != 0:
         raise Failed(f"{describe(argv)} ended with {status}")
     return took
+
+
+def output(argv: list[str], env: Mapping[str, str], timeout: float = 60) -> str:
+    """What a command said. Raises Failed, with the last of it, when it fails."""
+    with tempfile.TemporaryFile() as file:
+        status = wait(spawn(argv, env, file.fileno()), timeout, describe(argv))
+        file.seek(0)
+        said = file.read().decode(errors="replace")
+    if status != 0:
+        raise Failed(f"{describe(argv)} ended with {status}: {(said.strip().splitlines() or ['nothing said'])[-1]}")
+    return said
 
 
 def run_on_terminal(argv: list[str], env: Mapping[str, str]) -> float:
@@ -157,6 +173,25 @@ def cpu_seconds(pids: Iterable[int]) -> float:
         fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12]) if fields else 0
     return ticks / _TICK
+
+
+def busy_seconds() -> float:
+    """The time that processors of this machine were in use or withheld by its host so far, but for ended children."""
+    idle, ended = (3, 4), resource.getrusage(resource.RUSAGE_CHILDREN)
+    fields = [int(field) for field in _read("/proc/stat").splitlines()[0].split()[1:9]]
+    ours = ended.ru_utime + ended.ru_stime
+    return sum(value for index, value in enumerate(fields) if index not in idle) / _TICK - ours
+
+
+def switches(pids: Iterable[int]) -> int:
+    """How often they were switched out so far, waiting or preempted, all threads."""
+    total = 0
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for line in _read(f"/proc/{pid}/task/{task}/status").splitlines():
+                key, _, value = line.partition(":")
+                total += int(value) if key.endswith("ctxt_switches") else 0
+    return total
 
 
 def memory(pids: Iterable[int]) -> tuple[float, float]:

@@ -39,6 +39,10 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:,.0f} ms"
 
 
+def microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:,.1f} µs"
+
+
 def mebibytes(value: float) -> str:
     return f"{value:.1f} MiB"
 

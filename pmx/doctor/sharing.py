@@ -80,7 +80,8 @@ class _Act:
         """Whether the run came to listen. It did not when it has ended, or serves the port for itself."""
 
         def known() -> bool:
-            return any(isinstance(each, p.Listening) and (each.key, each.run) == name for each in self._shop.said)
+            said = (each for each in self._shop.said if isinstance(each, p.Listening))
+            return any((each.key, each.run, each.itself) == (*name, self._trap) for each in said)
 
         name = (f"s{slot}", run)
         self._shop.until(lambda: known() or self._why_not() or name not in self._shop.programs.runs.by_key, 1.0)

@@ -19,6 +19,8 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     list[int] | None: st.none() | st.lists(numbers, max_size=3),
     list[tuple[str, int, int]] | None: st.none() | st.lists(st.tuples(text, numbers, numbers).map(list), max_size=2),
     list[tuple[str, int, int]]: st.lists(st.tuples(text, numbers, numbers).map(list), max_size=3),
+    list[tuple[str, str]] | None: st.none() | st.lists(st.tuples(text, text).map(list), max_size=2),
+    list[tuple[int, int]]: st.lists(st.tuples(numbers, numbers).map(list), max_size=3),
     list[tuple[str, int]]: st.lists(st.tuples(text, numbers).map(list), max_size=3),
 }  # lists in place of inner tuples, as JSON gives them back
 

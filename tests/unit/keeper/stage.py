@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from pmx.keeper import protocol as p
@@ -69,12 +69,30 @@ class Daemon:
         assert isinstance(message, kind), f"{message} came instead of {kind.__name__}"
         return message
 
-    def pipe(self, name: str) -> int:
-        """Ask for a log pipe, and return its descriptor."""
-        self.say(p.Open(name))
-        message, (fd,) = self._next()
-        assert message == p.Descriptor(name)
+    def find(self, kind: type[M], key: str = "0") -> M:
+        """The next message of this kind about `key`, whatever has come before it; that is still to be heard."""
+        message, fds = self._find(lambda it: isinstance(it, kind) and getattr(it, "key", key) == key)
+        assert fds == []
+        assert isinstance(message, kind)
+        return message
+
+    def descriptor(self, name: str) -> int:
+        """The descriptor that comes by this name."""
+        _, (fd,) = self._find(lambda it: it == p.Descriptor(name))
         return fd
+
+    def pipe(self, name: str) -> int:
+        """Ask for a named descriptor, and return it; a log pipe is made."""
+        self.say(p.Open(name))
+        return self.descriptor(name)
+
+    def settled(self) -> list[p.Message]:
+        """What the keeper has said until it has done all that it was told; nothing of it is still to be heard."""
+        self.say(p.Listen("", 0, "settled?"))
+        self.find(p.Refused, "")
+        heard, self._heard = self._heard, []
+        assert not any(fds for _, fds in heard)
+        return [message for message, _ in heard]
 
     def hear_of(self, keys: Iterable[str], kind: type[M]) -> dict[str, list[p.Message]]:
         """All that comes until a message of this kind has come for each of `keys`, by key."""
@@ -93,12 +111,19 @@ class Daemon:
         return not self._heard and self.link.recv(1) == b""
 
     def _next(self) -> tuple[p.Message, list[int]]:
-        while not self._heard:
+        return self._find(lambda _: True)
+
+    def _find(self, wanted: Callable[[p.Message], bool]) -> tuple[p.Message, list[int]]:
+        seen = 0
+        while True:
+            for at, (message, _) in enumerate(self._heard[seen:], seen):
+                if wanted(message):
+                    return self._heard.pop(at)
+            seen = len(self._heard)
             await_readable(self.link.fileno())
             data, fds, _, _ = socket.recv_fds(self.link, 1 << 20, p.MAX_FDS, socket.MSG_CMSG_CLOEXEC)
             assert data, "the keeper hung up"
             self._heard += self._decoder.feed(data, fds)
-        return self._heard.pop(0)
 
     def exit(self, code: int = 0) -> None:
         """End, with this status."""
@@ -122,17 +147,20 @@ class Daemon:
 class Stage:
     """The keeper, and whoever comes as its daemon."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, within: Sequence[str] = (), python: str = sys.executable) -> None:
+        """The keeper is run by the command `within`, which may take rights away, in `python`."""
+        self.directory = directory
         self.log_path = f"{directory}/keeper.log"
         self._door = socket.socket(socket.AF_UNIX)
         self._door.bind(f"{directory}/door")
         self._door.listen()
+        os.chmod(directory, 0o711)
+        os.chmod(f"{directory}/door", 0o777)  # whoever the keeper is
         self._daemons: list[Daemon] = []
         limits = map(str, resource.getrlimit(resource.RLIMIT_NOFILE))
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", KEEPER, ROOT, STUB, f"{directory}/door", *limits],
+                [*within, python, "-I", "-S", "-c", KEEPER, ROOT, STUB, f"{directory}/door", *limits],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -143,7 +171,7 @@ class Stage:
         await_readable(self._door.fileno())
         meeting, _ = self._door.accept()
         await_readable(meeting.fileno())
-        self._daemons.append(Daemon(meeting, self._directory))
+        self._daemons.append(Daemon(meeting, self.directory))
         return self._daemons[-1]
 
     def ready(self) -> Daemon:
@@ -152,6 +180,13 @@ class Stage:
         daemon.hear(p.Hello)
         daemon.say(p.Ready())
         return daemon
+
+    def ready_with(self) -> p.Hello:
+        """What the keeper tells the next daemon."""
+        daemon = self.daemon()
+        hello = daemon.hear(p.Hello)
+        daemon.say(p.Ready())
+        return hello
 
     def told(self) -> str:
         """What the keeper tells whoever started it."""

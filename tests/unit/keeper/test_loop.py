@@ -91,16 +91,16 @@ def test_an_end_while_there_is_no_daemon_is_told_to_the_next(stage: Stage) -> No
 
 def test_a_log_pipe_outlives_the_daemon_with_what_is_in_it(stage: Stage) -> None:
     daemon = stage.ready()
-    fd = daemon.pipe("x")
+    fd = daemon.pipe("log:x")
     os.write(fd, b"not read yet")
     os.close(fd)
     daemon.die()
     heir = stage.ready()
-    fd = heir.pipe("x")
+    fd = heir.pipe("log:x")
     assert os.read(fd, 100) == b"not read yet"
     os.close(fd)
-    heir.say(p.Drop("x"), p.Drop("never there"))
-    fd = heir.pipe("x")
+    heir.say(p.Drop("log:x"), p.Drop("never there"))
+    fd = heir.pipe("log:x")
     os.write(fd, b"new")
     assert os.read(fd, 100) == b"new"
     os.close(fd)
@@ -186,8 +186,8 @@ def test_a_long_life_leaves_no_descriptors_behind(stage: Stage) -> None:
         daemon.hear_of([str(number)], p.Exited)
         daemon.say(sleeper(f"x{number}", argv=["/nonexistent"]))
         daemon.hear(p.Failed)
-        os.close(daemon.pipe("x"))
-        daemon.say(p.Drop("x"))
+        os.close(daemon.pipe("log:x"))
+        daemon.say(p.Drop("log:x"))
         daemon.die()
         daemon = stage.ready()
         for _ in range(number + 1):

@@ -1,4 +1,6 @@
 import os
+import select
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -79,3 +81,49 @@ def test_what_was_not_read_is_told_again(pipes: list[tuple[int, int]]) -> None:
     poller.wait(None)
     poller.wait(None)
     assert called == ["a", "a"]
+
+
+def test_an_event_is_not_told_to_who_got_the_number_afterwards() -> None:
+    """A descriptor that is closed and another that is opened in one round have the same number: the event is not for
+    the second, whose reader would wait for what never comes."""
+    poller, called = Poller(), list[str]()
+    first, second = os.pipe(), os.pipe()
+    ends = [first, second]
+
+    def reader(number: int) -> None:
+        called.append("first")
+        victim, write_end = ends[1 - number]
+        poller.remove(victim)
+        os.close(victim)
+        heir, other_end = os.pipe()
+        if heir != victim:
+            os.dup2(heir, victim)
+            os.close(heir)
+        ends[1 - number] = victim, other_end
+        poller.add(victim, lambda: called.append("heir"))
+        os.close(write_end)
+
+    for number, (read_end, write_end) in enumerate((first, second)):
+        poller.add(read_end, lambda number=number: reader(number))  # type: ignore[misc]
+        os.write(write_end, b"x")
+    poller.wait(None)
+    assert called == ["first"]
+    for pair in ends:
+        for fd in pair:
+            os.close(fd)
+
+
+def test_a_hang_up_is_told_to_the_closer_and_what_is_readable_to_the_reader() -> None:
+    poller, called = Poller(), list[str]()
+    ours, theirs = socket.socketpair()
+    with ours:
+        poller.add(ours.fileno(), lambda: called.append(ours.recv(10).decode()), select.EPOLLOUT | select.EPOLLET)
+        poller.on_hang_up(ours.fileno(), lambda: called.append("closed"))
+        poller.wait(0.0)
+        assert called == ["closed"]  # no input: whatever else comes
+        poller.remove(ours.fileno())
+        poller.add(ours.fileno(), lambda: called.append(ours.recv(10).decode()))
+        theirs.sendall(b"hello")
+        theirs.close()
+        poller.wait(None)
+        assert called == ["closed", "hello"]

@@ -25,7 +25,7 @@ def daemon(stage: Stage) -> Daemon:
 @pytest.fixture
 def out(daemon: Daemon) -> Iterator[int]:
     """The log pipe called out."""
-    fd = daemon.pipe("out")
+    fd = daemon.pipe("log:out")
     yield fd
     os.close(fd)
 
@@ -70,7 +70,7 @@ def test_without_its_log_pipe_a_program_is_not_started(daemon: Daemon) -> None:
 
 
 def test_a_signal_reaches_the_whole_group(daemon: Daemon, out: int) -> None:
-    daemon.say(order("sleep 600 & echo $!; wait", stdout="out"))
+    daemon.say(order("sleep 600 & echo $!; wait", stdout="log:out"))
     pid, member = daemon.hear(p.Spawned).pid, pid_from(out)
     daemon.say(p.Signal("0", 1, signal.SIGTERM, "group"))
     end = daemon.hear(p.Exited)
@@ -81,7 +81,7 @@ def test_a_signal_reaches_the_whole_group(daemon: Daemon, out: int) -> None:
 
 
 def test_a_child_that_stays_in_the_group_is_a_leftover(daemon: Daemon, out: int) -> None:
-    daemon.say(order("sleep 600 & echo $!; exit 0", stdout="out"))
+    daemon.say(order("sleep 600 & echo $!; exit 0", stdout="log:out"))
     member = pid_from(out)
     daemon.hear(p.Spawned)
     assert daemon.hear(p.Exited).leftover
@@ -92,7 +92,7 @@ def test_a_child_that_stays_in_the_group_is_a_leftover(daemon: Daemon, out: int)
 
 
 def test_a_grandchild_that_left_the_group_is_found_by_its_marker(daemon: Daemon, out: int) -> None:
-    daemon.say(order("(setsid sh -c 'echo $$; exec sleep 600' &); exit 0", stdout="out"))
+    daemon.say(order("(setsid sh -c 'echo $$; exec sleep 600' &); exit 0", stdout="log:out"))
     stray = pid_from(out)
     daemon.hear(p.Spawned)
     assert daemon.hear(p.Exited).leftover
@@ -124,7 +124,7 @@ FORGETS = "exec setsid env -u PMX_RUN sh -c 'echo $$; exec sleep 600'"
 
 
 def test_a_stray_without_the_marker_is_nobodys_leftover(stage: Stage, daemon: Daemon, out: int) -> None:
-    daemon.say(order(f"({FORGETS} &); exec sleep 600", stdout="out"))
+    daemon.say(order(f"({FORGETS} &); exec sleep 600", stdout="log:out"))
     stray = pid_from(out)
     daemon.hear(p.Spawned)
     daemon.say(p.Signal("0", 1, signal.SIGKILL, "all"))
@@ -138,7 +138,7 @@ def test_a_stray_without_the_marker_is_nobodys_leftover(stage: Stage, daemon: Da
 
 def test_a_leftover_that_gets_away_is_gone_too(daemon: Daemon, out: int) -> None:
     """Nothing is buried when a process merely leaves; a signal that reaches nobody must say so."""
-    daemon.say(order("", argv=[sys.executable, "-I", "-S", "-c", GETS_AWAY], stdout="out"))
+    daemon.say(order("", argv=[sys.executable, "-I", "-S", "-c", GETS_AWAY], stdout="log:out"))
     daemon.hear(p.Spawned)
     assert daemon.hear(p.Exited).leftover
     daemon.say(p.Signal("0", 1, signal.SIGTERM, "group"))
@@ -149,7 +149,9 @@ def test_a_leftover_that_gets_away_is_gone_too(daemon: Daemon, out: int) -> None
 
 
 def test_killing_all_reaches_group_and_strays(daemon: Daemon, out: int) -> None:
-    daemon.say(order("sleep 600 & (setsid sh -c 'echo $$; exec sleep 600' &); trap '' TERM; wait; wait", stdout="out"))
+    daemon.say(
+        order("sleep 600 & (setsid sh -c 'echo $$; exec sleep 600' &); trap '' TERM; wait; wait", stdout="log:out")
+    )
     daemon.hear(p.Spawned)
     stray = pid_from(out)
     daemon.say(p.Signal("0", 1, signal.SIGKILL, "all"))
@@ -160,7 +162,7 @@ def test_killing_all_reaches_group_and_strays(daemon: Daemon, out: int) -> None:
 
 
 def test_a_program_whose_tree_is_left_alone_ends_alone(daemon: Daemon, out: int) -> None:
-    daemon.say(order("sleep 600 & echo $!; wait", stdout="out", tree=False))
+    daemon.say(order("sleep 600 & echo $!; wait", stdout="log:out", tree=False))
     pid, child = daemon.hear(p.Spawned).pid, pid_from(out)
     daemon.say(p.Signal("0", 1, signal.SIGTERM, "all"))
     assert daemon.hear(p.Exited) == p.Exited("0", 1, pid, -1, signal.SIGTERM, False)
@@ -202,7 +204,7 @@ def test_many_programs_are_all_told_of_in_order(stage: Stage, daemon: Daemon) ->
 
 
 def test_an_orphan_that_ends_is_buried(stage: Stage, daemon: Daemon, out: int) -> None:
-    daemon.say(order("(sleep 600 & echo $!); exec sleep 600", stdout="out"))
+    daemon.say(order("(sleep 600 & echo $!); exec sleep 600", stdout="log:out"))
     orphan = pid_from(out)
     pid = daemon.hear(p.Spawned).pid
     os.kill(orphan, signal.SIGKILL)

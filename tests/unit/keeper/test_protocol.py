@@ -1,6 +1,7 @@
 import array
 import json
 import os
+import re
 import socket
 import struct
 from typing import get_args
@@ -15,10 +16,14 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 EVERY: tuple[p.Message, ...] = (
     p.Spawn("0", 1, ["/bin/true", "-x"], {"A": "b", "Ä": "\udcff"}, "/", "log:0:out", ""),
     p.Spawn("1", 2, ["x"], {}, "/", "", "", 0o22, 1, 2, [3], [("nofile", 1, 2)], "A=b", False),
+    p.Spawn("2", 3, ["x"], {}, "/", "", "", group="web", slot=1, sockets=[("http", "tcp://[::]:80")], trap=True),
     p.Signal("0", 1, 15, "group"),
     p.Acknowledge("0", 1),
     p.Open("log:0:out"),
     p.Drop("log:0:out"),
+    p.Steer("web", "random", [(0, 1), (1, 3)]),
+    p.Release("web"),
+    p.Listen("0", 1, "tcp://0.0.0.0:80"),
     p.Ready(),
     p.Quit(),
     p.Hello(1, 10, [("0", 1, 11)], [("1", 2)], ["log:0:out"]),
@@ -26,6 +31,9 @@ EVERY: tuple[p.Message, ...] = (
     p.Failed("0", 1, 2, "cannot run x: no such file (ENOENT)"),
     p.Exited("0", 1, 11, -1, 9, True),
     p.Gone("0", 1),
+    p.Listening("0", 1, "web", 0, "tcp://0.0.0.0:80", 12345, False),
+    p.Unshared("0", 1, "another manager answers for its ports (EBUSY)"),
+    p.Refused("0", 1, "tcp://0.0.0.0:80", 98),
     p.Descriptor("log:0:out"),
     p.Stopping("SIGTERM"),
 )
@@ -53,7 +61,7 @@ def test_a_message_survives_the_journey(message: p.Message) -> None:
 
 def test_the_text_at_the_top_names_every_message() -> None:
     assert p.__doc__ is not None
-    words = set(p.__doc__.split())
+    words = set(re.findall(r"\w+", p.__doc__))
     assert {cls.__name__.lower() for cls in get_args(p.Message)} <= words
 
 

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -15,20 +16,24 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 NOBODY = 2**22 + 1  # above the largest pid_max: no process and no group can have it
 
 
-def run(key: str = "0", number: int = 1, pid: int = NOBODY, error_pipe: int = -1, **more: Any) -> Run:
+def run(key: str = "0", number: int = 1, pid: int = NOBODY, reporter: socket.socket | None = None, **more: Any) -> Run:
+    """A run that is executed, unless there is a `reporter`."""
     order = Spawn(key, number, ["x"], {}, "/", "", "")._replace(**more)
-    return Run(order, pid, error_pipe)
+    return Run(order, pid, reporter)
 
 
 def test_a_living_run_is_found_and_listed() -> None:
     runs = Runs()
-    first, second = run("0", 1, NOBODY), run("1", 5, NOBODY + 1, error_pipe=9)
+    reporter, other = socket.socketpair()
+    first, second = run("0", 1, NOBODY), run("1", 5, NOBODY + 1, reporter)
     runs.add(first)
     runs.add(second)
     assert runs.living() == [("0", 1, NOBODY), ("1", 5, 0)]  # the second is not executed yet
     assert runs.find("0", 1) is first
     assert runs.find("0", 2) is None
     assert (first.spawning, second.spawning) == (False, True)
+    reporter.close()
+    other.close()
 
 
 @pytest.mark.parametrize(("status", "code", "number"), [(0, 0, 0), (3 << 8, 3, 0), (9, -1, 9), (0x80 | 11, -1, 11)])
@@ -109,8 +114,8 @@ def orphan(marker):
 pid, stray = orphan("1.1@/h")
 _, other = orphan("1.2@/h")
 runs = Runs()
-mine = Run(Spawn("1", 1, ["x"], {}, "/", "", "", marker="PMX_RUN=1.1@/h"), pid, -1)
-unmarked = Run(Spawn("2", 1, ["x"], {}, "/", "", ""), 2**22 + 1, -1)
+mine = Run(Spawn("1", 1, ["x"], {}, "/", "", "", marker="PMX_RUN=1.1@/h"), pid, None)
+unmarked = Run(Spawn("2", 1, ["x"], {}, "/", "", ""), 2**22 + 1, None)
 runs.add(mine)
 print(runs.strays(mine) == [stray], runs.strays(unmarked), runs.ended(pid, 0).leftover, runs.gone())
 runs.others = {stray}

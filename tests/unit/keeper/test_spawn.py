@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from pmx.keeper import spawn
+from pmx.keeper import inheritance, spawn
 from pmx.keeper.fdstore import FdStore
+from pmx.keeper.inheritance import Inheritance
+from pmx.keeper.poller import Poller
 from pmx.keeper.protocol import Spawn
+from pmx.keeper.slots import Slots
 from tests.unit.support import await_end, inheritable, read_until
 
 pytestmark = [
@@ -39,16 +42,21 @@ print(json.dumps({
 
 
 def order(argv: list[str], **more: Any) -> Spawn:
-    return Spawn("0", 1, argv, dict(os.environ), "/", "out", "error")._replace(**more)
+    return Spawn("0", 1, argv, dict(os.environ), "/", "log:out", "log:error")._replace(**more)
 
 
 @pytest.fixture
 def store() -> Iterator[FdStore]:
     made = FdStore()
-    made.pipe("out")
-    made.pipe("error")
+    made.open("log:out")
+    made.open("log:error")
     yield made
     made.close()
+
+
+def inherits(what: Spawn, store: FdStore) -> Inheritance:
+    """The pipes that the order names, and nothing else."""
+    return inheritance.prepare(what, store, Slots(Poller(), lambda _: None))
 
 
 Run = Callable[[Spawn], tuple[int, bytes]]
@@ -59,9 +67,9 @@ def run(store: FdStore) -> Run:
     """Fork, wait for the end, and return the wait status and what was reported."""
 
     def fork_and_wait(what: Spawn) -> tuple[int, bytes]:
-        pid, pipe = spawn.fork(what, store, NOFILE)
-        report = read_until(pipe, b"\0never")
-        os.close(pipe)
+        pid, reporter = spawn.fork(what, inherits(what, store), NOFILE)
+        with reporter:
+            report = read_until(reporter.fileno(), b"\0never")
         return os.waitpid(pid, 0)[1], report
 
     return fork_and_wait
@@ -125,25 +133,25 @@ def test_its_input_is_empty_and_nothing_else_is_inherited(told: Told) -> None:
 
 def test_its_output_goes_into_the_pipes_of_the_store(run: Run, store: FdStore) -> None:
     assert run(order(["/bin/sh", "-c", "echo out; echo error >&2"])) == (0, b"")
-    assert read_until(store.get("out")) == b"out\n"
-    assert read_until(store.get("error")) == b"error\n"
+    assert read_until(store.get("log:out")) == b"out\n"
+    assert read_until(store.get("log:error")) == b"error\n"
 
 
 def test_a_program_that_makes_its_output_non_blocking_does_so_for_itself(run: Run, store: FdStore) -> None:
     assert run(order([*PYTHON, "import os; os.set_blocking(1, False); os.write(1, b'x\\n')"])) == (0, b"")
-    assert os.get_blocking(store.get("out"))
-    assert read_until(store.get("out")) == b"x\n"
+    assert os.get_blocking(store.get("log:out"))
+    assert read_until(store.get("log:out")) == b"x\n"
 
 
 def test_no_name_means_no_output(run: Run, store: FdStore) -> None:
     script = "import os; print('lost'); os.write(2, os.readlink('/proc/self/fd/1').encode() + b'\\n')"
     assert run(order([*PYTHON, script], stdout="")) == (0, b"")
-    assert read_until(store.get("error")) == b"/dev/null\n"
+    assert read_until(store.get("log:error")) == b"/dev/null\n"
 
 
 def test_a_pipe_that_is_not_there_is_said_before_there_is_a_process(store: FdStore) -> None:
     with pytest.raises(OSError, match="nowhere"):
-        spawn.fork(order(["/bin/true"], stdout="nowhere"), store, NOFILE)
+        inherits(order(["/bin/true"], stdout="nowhere"), store)
 
 
 def test_signals_are_as_in_a_new_process(told: Told) -> None:
@@ -181,9 +189,9 @@ def test_sigpipe_kills_a_program_that_is_not_python(run: Run) -> None:
 def test_as_root_it_becomes_somebody_else(run: Run, store: FdStore) -> None:
     script = "id -u; id -g; id -G; echo x >/dev/stdout"
     assert run(order(["/bin/sh", "-c", script], uid=65534, gid=1234, groups=[1234, 4321])) == (0, b"")
-    lines = read_until(store.get("out"), b"x\n").split(b"\n")
+    lines = read_until(store.get("log:out"), b"x\n").split(b"\n")
     assert lines[:3] == [b"65534", b"1234", b"1234 4321"]
-    assert os.fstat(store.get("out")).st_uid == 65534
+    assert os.fstat(store.get("log:out")).st_uid == 65534
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the user")
@@ -275,9 +283,10 @@ def test_any_report_is_explained(report: bytes) -> None:
 
 
 def test_exec_is_decided_when_the_report_ends(store: FdStore) -> None:
-    pid, pipe = spawn.fork(order(["/bin/sh", "-c", "read x < /dev/stdout"]), store, NOFILE)
-    assert read_until(pipe) == b""  # the program runs, and does not hold the pipe
-    os.close(pipe)
+    what = order(["/bin/sh", "-c", "read x < /dev/stdout"])
+    pid, reporter = spawn.fork(what, inherits(what, store), NOFILE)
+    with reporter:
+        assert read_until(reporter.fileno()) == b""  # the program runs, and does not hold the report
     os.kill(pid, signal.SIGKILL)
     await_end(pid)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
@@ -290,10 +299,10 @@ def test_without_processes_to_be_had_nothing_leaks(store: FdStore) -> None:
     resource.setrlimit(resource.RLIMIT_NPROC, (0, limits[1]))
     try:
         with pytest.raises(BlockingIOError):
-            spawn.fork(order(["/bin/true"]), store, NOFILE)
+            spawn.fork(order(["/bin/true"]), inherits(order(["/bin/true"]), store), NOFILE)
     finally:
         resource.setrlimit(resource.RLIMIT_NPROC, limits)
 
 
 def test_a_pipe_has_a_name_and_a_kind(store: FdStore) -> None:
-    assert stat.S_ISFIFO(os.fstat(store.get("out")).st_mode)
+    assert stat.S_ISFIFO(os.fstat(store.get("log:out")).st_mode)
