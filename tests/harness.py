@@ -4,11 +4,14 @@ Nothing here sleeps to wait. A test waits for an event on the bus (`Pmx.expect`)
 at the outermost edge only, for something the world shows (`eventually`).
 """
 
+import errno
 import json
 import os
+import random
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -67,11 +70,16 @@ def alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port that nobody has, on any address. Not one that the kernel gives to clients, who would take it meanwhile."""
+    while True:
+        port = random.randrange(10_000, 32_000)  # net.ipv4.ip_local_port_range begins at 32768
+        try:
+            for host, family in (("0.0.0.0", socket.AF_INET), ("::", socket.AF_INET6)):
+                with socket.socket(family) as probe:
+                    probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                continue
         return port
 
 

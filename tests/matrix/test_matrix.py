@@ -58,7 +58,7 @@ def test_two_workers_behind_one_port(row: dict[str, str], pmx: Pmx, mode: str, s
     assert after.failures.keys() <= {"reset", "eof"}, f"not only what the killed worker had accepted: {after}"
     assert pmx.pids("x")[1] == second, "the other worker is not touched"
     pmx("delete", "x")
-    eventually(lambda: not answers(server.host, port), "the listeners go with the application")
+    assert not answers(server.host, port), "the listeners are gone with the application"
 
 
 def command(server: Server, port: int, work: Path, mode: str) -> str:
