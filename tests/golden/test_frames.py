@@ -53,6 +53,7 @@ KEEPER: dict[str, p.Message] = {
     "v2-keeper-gone": p.Gone("0", 1),
     "v2-keeper-listening": p.Listening("0", 1, "web", 2, "tcp://[::]:80", 12345, False),
     "v2-keeper-unshared": p.Unshared("0", 1, "another manager answers for its ports (EBUSY)"),
+    "v2-keeper-released": p.Released("web", 2),
     "v2-keeper-refused": p.Refused("0", 1, "tcp://[::]:80", 98),
     "v2-keeper-descriptor": p.Descriptor("log:0:out"),
     "v2-keeper-stopping": p.Stopping("SIGTERM"),

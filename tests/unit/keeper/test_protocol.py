@@ -33,6 +33,7 @@ EVERY: tuple[p.Message, ...] = (
     p.Gone("0", 1),
     p.Listening("0", 1, "web", 0, "tcp://0.0.0.0:80", 12345, False),
     p.Unshared("0", 1, "another manager answers for its ports (EBUSY)"),
+    p.Released("web", -1),
     p.Refused("0", 1, "tcp://0.0.0.0:80", 98),
     p.Descriptor("log:0:out"),
     p.Stopping("SIGTERM"),
