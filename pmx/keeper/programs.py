@@ -112,6 +112,7 @@ class Programs:
             slot.holders.add((order.key, order.run))
             if run.trap is None:
                 self.slots.listen(slot, 0, (order.key, order.run))  # nobody will tell when the program does
+                self._tell(p.Listening(order.key, order.run, slot.group, slot.number, slot.url, slot.inode))
         except OSError as error:
             self._tell(p.Refused(order.key, order.run, order.url, error.errno or errno.EADDRINUSE))
             return

@@ -4,7 +4,7 @@ One ZeroMQ frame is one JSON object. A request names a verb and may be answered 
 and then by exactly one Reply or Failure, all with its id. Versions, newest last; fields are only ever added, and a
 reader ignores what it does not know:
 
-    1   request reply failure progress; verbs ping version ls describe start stop restart delete logs kill
+    1   request reply failure progress; verbs ping version ls describe start stop restart delete scale logs kill
 
 An event is two frames: the topic (see `topics`) and the JSON object.
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pmx.keeper import protocol as p
+from pmx.keeper import protocol as p, seccomp
 from tests.unit.keeper.puppet import Puppet, Puppets, connect, free_port, served
 from tests.unit.keeper.stage import Stage
 from tests.unit.support import ROOT, await_end, read_until
@@ -473,7 +473,8 @@ def test_a_signal_in_the_middle_of_a_bind_restarts_it(puppets: Puppets, stage: S
 
 def await_bind(program: Puppet) -> None:
     """Until it waits for an answer (its system call is bind, proc(5): /proc/PID/syscall)."""
-    while Path(f"/proc/{program.pid}/syscall").read_text().split()[0] != "49":
+    assert seccomp.HERE is not None
+    while Path(f"/proc/{program.pid}/syscall").read_text().split()[0] != str(seccomp.HERE.bind):
         os.sched_yield()
 
 
