@@ -91,6 +91,7 @@ BROAD_EXCEPTS = {
     "pmx/daemon/keeperlink.py": "a fault over one message must not cost the others",
     "pmx/keeper/child.py": "nothing may escape from between fork and exec into a second keeper",
     "pmx/keeper/loop.py": "the keeper goes on, whatever happens",
+    "pmx/keeper/poller.py": "a fault of one reader must not cost the others their turn; it is raised again",
 }
 
 

@@ -155,10 +155,10 @@ class Keeper:
     def _reap(self) -> None:
         # All of them first: a zombie that waits to be reaped still counts as a member of its group.
         for pid, status in _buried():
-            if pid == self.brain.pid:
-                self._brain_ended(status)
-            else:
-                self.programs.ended(pid, status)
+            try:
+                self._brain_ended(status) if pid == self.brain.pid else self.programs.ended(pid, status)
+            except Exception as error:  # noqa: BLE001  # the others are buried, and will not be told of again
+                log(f"internal error: {type(error).__name__}: {error}")
         self.programs.tell_gone()
 
     def _told_to_end(self, name: str) -> None:

@@ -28,12 +28,16 @@ class Poller:
         self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     def wait(self, timeout: float | None) -> None:
-        """Wait for something to do, at most `timeout` seconds, and do it."""
+        """Wait for something to do, at most `timeout` seconds, and do it. Raises what a reader raised, after all had
+        their turn: an edge (EPOLLET) is told only once."""
+        failed: list[Exception] = []
         due = [(fd, events, self._readers.get(fd)) for fd, events in self._epoll.poll(timeout)]
         for fd, events, reader in due:
             if reader is None or self._readers.get(fd) is not reader:
                 continue  # an earlier one of this round has closed it, and the number may be another's by now
-            if events & select.EPOLLIN:
-                reader()
-            else:
-                self._closers.get(fd, reader)()
+            try:
+                (reader if events & select.EPOLLIN else self._closers.get(fd, reader))()
+            except Exception as error:  # noqa: BLE001  # raised below
+                failed.append(error)
+        if failed:
+            raise failed[0]

@@ -138,6 +138,15 @@ def test_a_message_of_nonsense_takes_nothing_with_it(stage: Stage, bad: p.Messag
     assert stage.process.poll() is None
 
 
+def test_a_fault_over_one_end_does_not_cost_the_others_that_came_with_it(stage: Stage) -> None:
+    """The first three end while the keeper starts the rest: it buries them in one go, the one of nonsense between."""
+    daemon = stage.ready()
+    rest = [quick(str(number)) for number in range(3, 23)]
+    daemon.say(quick("1"), p.Spawn("x", 1, 5, {}, "/", "", ""), quick("2"), *rest)  # type: ignore[arg-type]
+    told = daemon.hear_of(["1", "2", *(order.key for order in rest)], p.Exited)
+    assert all([type(message) for message in its] == [p.Spawned, p.Exited] for its in told.values())
+
+
 def test_an_order_to_end_is_passed_on(stage: Stage) -> None:
     daemon = stage.ready()
     stage.process.send_signal(signal.SIGTERM)

@@ -127,3 +127,20 @@ def test_a_hang_up_is_told_to_the_closer_and_what_is_readable_to_the_reader() ->
         theirs.close()
         poller.wait(None)
         assert called == ["closed", "hello"]
+
+
+def test_a_fault_of_one_reader_costs_no_other_its_turn(pipes: list[tuple[int, int]]) -> None:
+    """An edge is told only once, so whoever misses it would wait for ever."""
+    poller, called = Poller(), list[str]()
+
+    def fail() -> None:
+        called.append("first")
+        raise ValueError("nonsense")
+
+    poller.add(pipes[0][0], fail, select.EPOLLIN | select.EPOLLET)
+    poller.add(pipes[1][0], lambda: called.append("second"), select.EPOLLIN | select.EPOLLET)
+    for _, write_end in pipes:
+        os.write(write_end, b"x")
+    with pytest.raises(ValueError, match="nonsense"):
+        poller.wait(None)
+    assert called == ["first", "second"]
