@@ -52,8 +52,8 @@ class _Watched:
 
     def look(self, app: App, sharing: Sharing, now: Callable[[], float]) -> None:
         began = now()
-        serving = [each for each in app.instances if each.serving.listeners and each.machine.pid]
-        held = traffic.held(serving) if serving else {}
+        serving = traffic.serving_of(app.instances)
+        held = traffic.held(serving)
         seen = set().union(*held.values())
         new = len(seen - self._seen)
         changed, self._seen = seen != self._seen, seen

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pmx.core import lifecycle as lc
 from pmx.core.restart import Exit
+from pmx.daemon.clock import monotonic
 from pmx.daemon.fleet import Instance
 from pmx.daemon.hands import born
 from pmx.daemon.keeperlink import KeeperLink
@@ -130,15 +131,11 @@ class Facts:
         if living is None and machine.pid and born(machine.pid) == instance.born != 0:
             # Its keeper was killed. A second copy must never be started beside it.
             why = f"pid {machine.pid} still runs, but its keeper was killed: end it, then pmx start"
-            self._supervisor.become(instance, *lc.disown(machine, Exit(error=why), _now()))
+            self._supervisor.become(instance, *lc.disown(machine, Exit(error=why), monotonic()))
             return
-        resumed = lc.resume(machine, living, machine.run in ends, _now(), max(ends, default=0))
+        resumed = lc.resume(machine, living, machine.run in ends, monotonic(), max(ends, default=0))
         self._supervisor.become(instance, *resumed)
         if instance.machine.pid and not instance.born:
             instance.born = born(instance.machine.pid)
         if instance.machine.phase is lc.Phase.STOPPED and instance.machine.wanted is lc.Wanted.UP:
             self._supervisor.apply(instance, lc.Start("it was up when the machine went down"))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

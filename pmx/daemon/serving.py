@@ -16,7 +16,7 @@ class Serving:
     ready_by: str = ""
     ready_after: float | None = None
     status: str = ""  # what it says of itself (sd_notify: STATUS)
-    stopping: bool = False  # it has said so
+    stopping: bool = False  # it has said so, or we are about to end it: nothing new for it
 
     def ready(self, by: str, after: float | None) -> None:
         """The first sign counts."""

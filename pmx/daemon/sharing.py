@@ -10,6 +10,7 @@ import logging
 from pmx.core.lifecycle import RESTING, Phase
 from pmx.core.spec import SharePolicy
 from pmx.daemon import sockets
+from pmx.daemon.clock import monotonic
 from pmx.daemon.fleet import App, Fleet, Instance
 from pmx.daemon.keeperlink import KeeperLink
 from pmx.daemon.serving import Serving
@@ -30,7 +31,7 @@ class Sharing:
         self._link = link
         self._weights: dict[str, dict[int, int]] = {}  # what the keeper was told, by application
         self._closing: dict[str, list[asyncio.Future[None]]] = {}  # what the keeper was told to close, by application
-        self._born = _now()
+        self._born = monotonic()
 
     # ── what the keeper is told ──────────────────────────────────────────────────────────────────────────────────
 
@@ -80,8 +81,8 @@ class Sharing:
             self.steer(app)
         inodes = {inode for each in leaving for inode in each.serving.listeners.values()}
         ports = {port for each in leaving for port in ports_of(each)}
-        deadline = _now() + QUEUE_PATIENCE
-        while inodes and _now() < deadline:
+        deadline = monotonic() + QUEUE_PATIENCE
+        while inodes and monotonic() < deadline:
             await _tick(_LOOK)  # a connection in the making is on its way to the old listener still
             queues = sockets.listeners(ports)
             inodes = {inode for inode in inodes if inode in queues and queues[inode].waiting > 0}
@@ -105,7 +106,7 @@ class Sharing:
         if serving is not None:
             serving.listeners[fact.url] = fact.inode
             if fact.itself:
-                self.ready(instance, f"listen {fact.url.removeprefix('tcp://')}")
+                self.listens(instance, fact.url)
 
     def released(self, name: str) -> None:
         """The keeper has done the oldest of what it was told to close."""
@@ -122,10 +123,14 @@ class Sharing:
             serving.unshared = fact.why
             log.warning("%s[%d] shares no port: %s", instance.app.spec.name, instance.id, fact.why)
 
+    def listens(self, instance: Instance, url: str) -> None:
+        """The program came to listen, which is a sign of readiness."""
+        self.ready(instance, f"listen {url.removeprefix('tcp://')}")
+
     def ready(self, instance: Instance, by: str) -> None:
         """The first sign of readiness of the present run."""
         since = instance.machine.since
-        instance.serving.ready(by, _now() - since if since >= self._born and _is_up(instance) else None)
+        instance.serving.ready(by, monotonic() - since if since >= self._born and _is_up(instance) else None)
 
     @staticmethod
     def _of(instance: Instance, run: int) -> Serving | None:
@@ -162,10 +167,6 @@ def _serves(instance: Instance) -> bool:
 
 def _is_up(instance: Instance) -> bool:
     return instance.machine.phase in (Phase.ONLINE, Phase.STARTING)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def _tick(seconds: float) -> None:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 
 from pmx.core import lifecycle as lc
+from pmx.daemon.clock import monotonic
 from pmx.daemon.effects import Effects
 from pmx.daemon.fleet import Instance, Predicate
 
@@ -24,7 +25,7 @@ class Supervisor:
     def apply(self, instance: Instance, event: lc.Event) -> None:
         """Let `event` happen to `instance`, and do what follows from it."""
         try:
-            machine, actions = lc.step(instance.machine, event, _now())
+            machine, actions = lc.step(instance.machine, event, monotonic())
         except lc.Impossible as error:
             log.error("%s[%d]: %s", instance.app.spec.name, instance.id, error)
             return
@@ -71,7 +72,3 @@ class Supervisor:
                 self._effects.kill(instance, run)
             case lc.Changed():
                 self._effects.changed(instance, action)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -101,7 +101,7 @@ class Talks:
             self._clusters[key, run] = NodeCluster(
                 channel,
                 lambda url: self._link.send(p.Listen(key, run, url)),
-                lambda url: self._sharing.ready(instance, f"listen {url.removeprefix('tcp://')}"),
+                lambda url: self._sharing.listens(instance, url),
             )
 
     def _heard(self, instance: Instance, run: int, message: object) -> None:

@@ -24,26 +24,31 @@ class Traffic(NamedTuple):
 
 def look(instances: Iterable[Instance]) -> dict[int, Traffic]:
     """The traffic of each instance that listens on a shared port, by id."""
-    serving = [each for each in instances if each.serving.listeners and each.machine.pid]
+    serving = serving_of(instances)
     queues = sockets.listeners({port for each in serving for port in ports_of(each)}) if serving else {}
     counts: dict[int, int] = {}
     totals: dict[str, int] = {}
     for app in {each.app.spec.name: each.app for each in serving}.values():
         its = [each for each in serving if each.app is app]
-        counts |= connections(its)
+        counts |= sockets.connections(*_asked(its))
         totals[app.spec.name] = sum(counts[each.id] for each in its)
     return {each.id: _of(each, counts[each.id], totals[each.app.spec.name], queues) for each in serving}
 
 
-def connections(instances: list[Instance]) -> dict[int, int]:
-    """How many connections each of `instances`, of one application, has on its ports, by id."""
-    return {id_: len(its) for id_, its in held(instances).items()}
+def serving_of(instances: Iterable[Instance]) -> list[Instance]:
+    """Those that have a process, and a listener."""
+    return [each for each in instances if each.serving.listeners and each.machine.pid]
 
 
 def held(instances: list[Instance]) -> dict[int, set[int]]:
-    """The sockets of these connections."""
+    """The sockets of the connections that each of `instances`, of one application, has on its ports, by id."""
+    return sockets.held(*_asked(instances)) if instances else {}
+
+
+def _asked(instances: list[Instance]) -> tuple[set[int], dict[int, list[int]]]:
+    """What daemon/sockets.py wants to know: the ports, and whose processes which are."""
     ports = {port for each in instances for port in ports_of(each)}
-    return sockets.held(ports, {each.id: family(each.machine.pid or 0) for each in instances})
+    return ports, {each.id: family(each.machine.pid or 0) for each in instances}
 
 
 def family(pid: int) -> list[int]:

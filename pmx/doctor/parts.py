@@ -98,7 +98,7 @@ def _answer(fd: int, given: socket.socket) -> Broken | None:
         if not [events for _, events in poll.poll(_COMES_WITHIN * patience() * 1000) if events & select.POLLIN]:
             return Broken(part, errno.ETIME)
         call = seccomp.receive(fd)
-        task, theirs = call.task, call.args[0] & 0xFFFFFFFF
+        task, theirs = call.task, call.descriptor
         part = "descriptors"
         tracee.socket_inode(task, theirs)
         tracee.flags(task, theirs)

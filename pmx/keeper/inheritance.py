@@ -4,10 +4,9 @@ import os
 import socket
 from typing import NamedTuple
 
-from pmx.keeper import tracee
 from pmx.keeper.fdstore import FdStore
 from pmx.keeper.protocol import Spawn
-from pmx.keeper.slots import BACKLOG, Slots
+from pmx.keeper.slots import BACKLOG, Slots, path_of, place_of
 
 
 class Inheritance(NamedTuple):
@@ -44,9 +43,9 @@ def _declared(order: Spawn, slots: Slots) -> list[int]:
     fds = []
     for _, url in order.sockets or ():
         try:
-            slot = slots.bind(order.group, order.slot, url if url.startswith("unix:") else tracee.address_of(url))
+            slot = slots.bind(order.group, order.slot, place_of(url))
             if isinstance(slot.address, str) and not slot.listening and order.uid >= 0:
-                os.chown(slot.address.removeprefix("unix://"), order.uid, order.gid)
+                os.chown(path_of(slot.address), order.uid, order.gid)
             slots.listen(slot, BACKLOG, (order.key, order.run), itself=False)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from None

@@ -12,7 +12,7 @@ from pmx.keeper.fdstore import FdStore
 from pmx.keeper.log import log
 from pmx.keeper.poller import Poller
 from pmx.keeper.runs import Run, Runs
-from pmx.keeper.slots import Slots
+from pmx.keeper.slots import Slots, place_of
 from pmx.keeper.trap import Trap
 
 Tell = Callable[..., None]
@@ -105,7 +105,7 @@ class Programs:
         try:
             if run is None:
                 raise OSError(errno.ESRCH, "there is no such run")
-            address = order.url if order.url.startswith("unix:") else tracee.address_of(order.url)
+            address = place_of(order.url)
             if not _may_have(run, address):
                 raise OSError(errno.EACCES, "the program could not have it by itself")
             slot = self.slots.bind(run.member.group, run.member.slot, address)

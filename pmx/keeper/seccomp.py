@@ -51,6 +51,11 @@ class Call(NamedTuple):
     number: int
     args: tuple[int, ...]
 
+    @property
+    def descriptor(self) -> int:
+        """The socket that the call is about."""
+        return self.args[0] & 0xFFFFFFFF
+
 
 def filter_program(n: Numbers) -> list[tuple[int, int, int, int]]:
     """The classic BPF program: what is not asked about is allowed."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pmx.keeper import steering
 from pmx.keeper.poller import Poller
 from pmx.keeper.protocol import Listening
-from pmx.keeper.tracee import Address
+from pmx.keeper.tracee import Address, address_of
 
 BACKLOG = 511
 """At least so many connections may wait. A full queue drops what comes (the client tries again after a second)."""
@@ -78,6 +78,16 @@ class Group:
         self.ports: dict[Address | str, Port] = {}
         self.balance = "random"
         self.weights: dict[int, int] = {}
+
+
+def place_of(url: str) -> "Address | str":
+    """Where ``tcp://host:port`` listens; of ``unix:///path`` the URL itself. Raises OSError (EINVAL)."""
+    return url if url.startswith("unix:") else address_of(url)
+
+
+def path_of(url: str) -> str:
+    """The file of ``unix:///path``."""
+    return url.removeprefix("unix://")
 
 
 class Slots:
@@ -200,8 +210,8 @@ class Slots:
             self.steer(slot.group, (slot, port.order[-1]))  # the last will take its number, for a moment both are out
         if not isinstance(slot.address, str):
             self._poller.remove(slot.sock.fileno())
-        elif os.path.exists(slot.address.removeprefix("unix://")):
-            os.unlink(slot.address.removeprefix("unix://"))
+        elif os.path.exists(path_of(slot.address)):
+            os.unlink(path_of(slot.address))
         slot.sock.close()
         del self.by_inode[slot.inode], port.slots[slot.number]
         port.left(slot)
@@ -247,7 +257,7 @@ def _bound(address: Address, first: bool) -> socket.socket:
 
 def _unix(url: str) -> socket.socket:
     """A listener at the path of `url`. One that nobody listens on any more is replaced."""
-    path = url.removeprefix("unix://")
+    path = path_of(url)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         try:

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
+from pmx.keeper.linux import libc
+
 Instruction = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand: struct sock_filter of linux/filter.h."""
 
@@ -22,8 +24,6 @@ _IP = 0xFFF00000  # SKF_NET_OFF: here the network header begins
 _LOAD, _LOAD_BYTE, _STORE, _RECALL, _TO_X = 0x20, 0x30, 0x02, 0x60, 0x07
 _ADD, _MULTIPLY, _DIVIDE, _REMAINDER, _SHIFT_RIGHT, _XOR_X = 0x04, 0x24, 0x34, 0x94, 0x74, 0xAC
 _JUMP, _IF_EQUAL, _IF_AT_LEAST, _RETURN, _RETURN_A = 0x05, 0x15, 0x35, 0x06, 0x16
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def program(balance: str, weights: Sequence[tuple[int, int]], closed: Collection[int] = ()) -> list[Instruction]:
@@ -49,7 +49,7 @@ def attach(fd: int, program: Sequence[Instruction]) -> None:
     """Have the group of the listening socket `fd` steered by `program`. Raises OSError, as of setsockopt(2)."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
     head = struct.pack("HP", len(program), ctypes.addressof(code))  # struct sock_fprog
-    if _libc.setsockopt(fd, 1, _ATTACH, head, len(head)) != 0:  # 1: SOL_SOCKET
+    if libc.setsockopt(fd, 1, _ATTACH, head, len(head)) != 0:  # 1: SOL_SOCKET
         raise OSError(ctypes.get_errno(), "setsockopt(SO_ATTACH_REUSEPORT_CBPF)")
 
 

@@ -10,6 +10,7 @@ what the address means, and SO_REUSEPORT, which permits to bind it twice, are se
 
 import errno
 import os
+import socket
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
@@ -71,31 +72,37 @@ class Trap:
     def _handle(self, call: Call) -> int:
         """The errno that the call shall return, 0 for success, or _LET_PASS. Raises OSError when it cannot be seen."""
         numbers = seccomp.HERE
-        if numbers is None or self._over or not tracee.stream_family(call.task, _descriptor(call)):
+        family = None if numbers is None or self._over else tracee.stream_family(call.task, call.descriptor)
+        if numbers is None or family is None:
             return _LET_PASS
         if call.number == numbers.bind:
-            return self._bind(call)
+            return self._bind(call, family)
         if call.number == numbers.listen:
             return self._listen(call)
         return self._remember(call)
 
     def _remember(self, call: Call) -> int:
-        inode = tracee.socket_inode(call.task, _descriptor(call))
+        inode = tracee.socket_inode(call.task, call.descriptor)
         value = any(tracee.memory(call.task, call.args[3], 4))
         if len(self._options) >= _MOST_OPTIONS:
             self._options.clear()
         self._options.setdefault(inode, {})[call.args[1], call.args[2]] = value
         return _LET_PASS
 
-    def _bind(self, call: Call) -> int:
-        fd = _descriptor(call)
+    def _bind(self, call: Call, family: int) -> int:
+        fd = call.descriptor
         inode = tracee.socket_inode(call.task, fd)
         options = self._options.pop(inode, {})
         if inode in self._slots.by_inode:
             return errno.EINVAL  # bound already, as bind(2) says
-        address = self._address(call, options.get(IPV6_V6ONLY))
+        v6only = options.get(IPV6_V6ONLY)
+        if v6only is None:
+            v6only = family == socket.AF_INET6 and tracee.v6only_by_default()
+        address = self._address(call, v6only)
+        if address is None or address.family != family or not self._may_share(call, address):
+            return _LET_PASS
         flags = tracee.flags(call.task, fd)
-        if address is None or not self._may_share(call, address) or not seccomp.still_there(self.fd, call):
+        if not seccomp.still_there(self.fd, call):
             return _LET_PASS
         if not options.get(SO_REUSEPORT) and self._has_already(call, address):
             return errno.EADDRINUSE
@@ -111,16 +118,14 @@ class Trap:
             self._serves(slot, 0, itself=False)
         return 0
 
-    def _address(self, call: Call, v6only: bool | None) -> Address | None:
+    def _address(self, call: Call, v6only: bool) -> Address | None:
         data = tracee.memory(call.task, call.args[1], min(call.args[2] & 0xFFFFFFFF, 28))
-        address = tracee.parse(data, tracee.v6only_by_default() if v6only is None else v6only)
+        address = tracee.parse(data, v6only)
         return address if address is not None and address.port != 0 else None
 
     def _may_share(self, call: Call, address: Address) -> bool:
         """Whether we may bind this for the program: it is done in our network and with our rights, which may be greater
         than its own. What the kernel would refuse is let pass, too, for the kernel to refuse."""
-        if address.family != tracee.stream_family(call.task, _descriptor(call)):
-            return False
         if not tracee.in_our_network(call.task):
             return False
         return address.port in self._member.ports or tracee.may_bind(call.task, address.port)
@@ -137,7 +142,7 @@ class Trap:
             slot.sock.setblocking(not nonblocking)
 
     def _listen(self, call: Call) -> int:
-        slot = self._slots.by_inode.get(tracee.socket_inode(call.task, _descriptor(call)))
+        slot = self._slots.by_inode.get(tracee.socket_inode(call.task, call.descriptor))
         if slot is None or not seccomp.still_there(self.fd, call):
             return _LET_PASS
         (backlog,) = struct.unpack("=i", struct.pack("=I", call.args[1] & 0xFFFFFFFF))
@@ -159,7 +164,3 @@ class Trap:
         if not self.unseen and problem.errno in (errno.EACCES, errno.EPERM):
             self.unseen = f"its process may not be looked into ({errno.errorcode[problem.errno]})"
             self._tell(p.Unshared(*self._name, self.unseen))
-
-
-def _descriptor(call: Call) -> int:
-    return call.args[0] & 0xFFFFFFFF

@@ -202,11 +202,16 @@ def test_those_who_ask_at_once_are_all_obeyed(pmx: Pmx) -> None:
     assert on_record(pmx) == (2, [0, 1])
 
 
+def start_slow(pmx: Pmx, count: int) -> None:
+    """A program that is slow to end."""
+    pmx("start", str(APPS / "ignores_term.py"), "-n", "slow", "-i", str(count), "--kill-timeout", "3s")
+    for number in range(count):
+        eventually(lambda number=number: "ready" in pmx.log(f"slow-out-{number}.log"))  # type: ignore[misc]  # its own
+
+
 def test_who_asks_while_another_takes_away_counts_only_what_stays(pmx: Pmx) -> None:
     """The program is slow to end, so the first request surely is not done when the second comes."""
-    pmx("start", str(APPS / "ignores_term.py"), "-n", "slow", "-i", "4", "--kill-timeout", "3s")
-    for number in range(4):
-        eventually(lambda number=number: "ready" in pmx.log(f"slow-out-{number}.log"))  # type: ignore[misc]  # its own
+    start_slow(pmx, 4)
     with pmx.events() as expect:
         first = subprocess.Popen(
             pmx.argv("scale", "slow", "-1"), env=pmx.env, cwd=pmx.work, stdout=subprocess.PIPE, text=True
@@ -220,9 +225,7 @@ def test_who_asks_while_another_takes_away_counts_only_what_stays(pmx: Pmx) -> N
 
 
 def test_who_starts_what_was_to_end_has_the_last_word(pmx: Pmx) -> None:
-    pmx("start", str(APPS / "ignores_term.py"), "-n", "slow", "-i", "2", "--kill-timeout", "3s")
-    for number in range(2):
-        eventually(lambda number=number: "ready" in pmx.log(f"slow-out-{number}.log"))  # type: ignore[misc]  # its own
+    start_slow(pmx, 2)
     with pmx.events() as expect:
         scaling = subprocess.Popen(
             pmx.argv("scale", "slow", "1"), env=pmx.env, cwd=pmx.work, stderr=subprocess.PIPE, text=True

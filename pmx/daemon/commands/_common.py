@@ -1,10 +1,10 @@
 """What several verbs do: pick instances, read arguments, say what is so now."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pmx.daemon import records, traffic
+from pmx.daemon.clock import monotonic
 from pmx.daemon.fleet import Instance
 from pmx.daemon.metrics import Usage
 from pmx.daemon.records import Record
@@ -40,7 +40,7 @@ def _look(daemon: "Daemon", asked: Sequence[Instance]) -> tuple[float, dict[int,
 
     The use is of all, since metrics forget whom they are not asked for.
     """
-    now = asyncio.get_running_loop().time()
+    now = monotonic()
     usage = daemon.metrics.look((i.machine.pid for i in daemon.fleet.by_id.values() if i.machine.pid), now)
     apps = {i.app.spec.name: i.app for i in asked}
     return now, usage, traffic.look(i for app in apps.values() for i in app.instances)
